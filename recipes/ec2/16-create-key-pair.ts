@@ -1,0 +1,180 @@
+/**
+ * 2.16 Create a key pair
+ *
+ * ## Problem
+ * You want to log in to instances by SSH, and for that a key pair: EC2 keeps the public half and puts it on new
+ * instances, you keep the private half.
+ *
+ * ## Solution
+ * Let EC2 create the pair and save the private key in a file that only you can read. Run it as often as you
+ * like: a key pair that is there with its file is left as it is.
+ *
+ * ## Discussion
+ * EC2 hands the private key out once, in the answer, and forgets it. So the file is opened before EC2 is asked:
+ * a full disk or a wrong folder must not cost a key. A file that is there is never overwritten.
+ *
+ * Key pairs belong to a region. Where the file is there and EC2 doesn't know the name, in your second region or
+ * after a clean-up, the public half of the file is imported, and one file serves everywhere. Where EC2 knows the
+ * name and the file is missing, nobody can help: name the right file, take another name, or delete the key pair.
+ *
+ * The default is Ed25519. Take RSA for Windows, whose administrator password EC2 encrypts with it.
+ *
+ * If others may log in too, import their public keys instead of handing this file around (2.4).
+ *
+ * @run npx tsx recipes/ec2/16-create-key-pair.ts --local
+ * @output
+ *   key name      paws
+ *   key pair id   key-a2157666eff8431db
+ *   file          ~/.ssh/paws.pem
+ *   created       yes
+ *   imported      no
+ * @permission ec2:DescribeKeyPairs on *
+ * @permission ec2:CreateKeyPair on arn:aws:ec2:*:*:key-pair/*
+ * @permission ec2:ImportKeyPair on arn:aws:ec2:*:*:key-pair/*
+ * @permission ec2:CreateTags on arn:aws:ec2:*:*:key-pair/*
+ * @permission ec2:DeleteKeyPair on arn:aws:ec2:*:*:key-pair/*
+ * @cost nothing
+ * @undo npx tsx recipes/setup/09-clean-up.ts {keyPairId} --local --yes
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateKeyPair.html
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/create-key-pairs.html
+ */
+import { mkdir, open, readFile, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import {
+  CreateKeyPairCommand,
+  DeleteKeyPairCommand,
+  DescribeKeyPairsCommand,
+  EC2Client,
+  ImportKeyPairCommand,
+  type KeyType,
+} from '@aws-sdk/client-ec2';
+import ssh2 from 'ssh2';
+
+export interface CreatedKeyPair {
+  keyName: string;
+  keyPairId: string;
+  /** Path of the private key. */
+  file: string;
+  /** Whether EC2 created the pair, and the file was written. */
+  created: boolean;
+  /** Whether EC2 was given the public half of a file that was there. */
+  imported: boolean;
+}
+
+/**
+ * Creates a key pair and saves its private key, or finds that both are there.
+ *
+ * @param ec2 - Its region is the one of the key pair.
+ * @param options.keyName - Name of the key pair.
+ * @param options.file - Where the private key is, or is saved with mode 0600; its folder is made if need be.
+ * @param options.keyType - `ed25519`, the default, or `rsa`.
+ * @param options.tags - Tags to put on a key pair that is created or imported. None by default.
+ * @returns The key pair, and what had to be done.
+ * @throws Error when EC2's key pair and the file don't belong together, or when one can't be had any more.
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateKeyPair.html
+ *
+ * @example
+ * const ec2 = new EC2Client({});
+ * const { keyName } = await createKeyPair(ec2, { keyName: 'work', file: './work.pem' });
+ * console.log(`launch instances with key pair ${keyName}`);
+ */
+export async function createKeyPair(
+  ec2: EC2Client,
+  {
+    keyName,
+    file,
+    keyType = 'ed25519',
+    tags = {},
+  }: { keyName: string; file: string; keyType?: KeyType; tags?: Record<string, string> },
+): Promise<CreatedKeyPair> {
+  const Tags = Object.entries(tags).map(([Key, Value]) => ({ Key, Value }));
+  const TagSpecifications = Tags.length > 0 ? [{ ResourceType: 'key-pair' as const, Tags }] : undefined;
+  const known = await describeKeyPair(ec2, keyName);
+  const publicKey = await readPublicKey(file);
+
+  if (known && publicKey) {
+    if (known.publicKey !== publicKey) {
+      throw new Error(
+        `EC2 has another key under the name ${keyName} than the one in ${file}: take another name or file`,
+      );
+    }
+    return { keyName, keyPairId: known.keyPairId, file, created: false, imported: false };
+  }
+  if (known) {
+    throw new Error(`EC2 has the key pair ${keyName} and hands its private key out no more, but there is no ${file}`);
+  }
+  if (publicKey) {
+    const { KeyPairId } = await ec2.send(
+      new ImportKeyPairCommand({
+        KeyName: keyName,
+        PublicKeyMaterial: Buffer.from(publicKey),
+        TagSpecifications,
+      }),
+    );
+    return { keyName, keyPairId: KeyPairId as string, file, created: false, imported: true };
+  }
+
+  // 'wx' opens a file only if it is new, even if another program makes it at this moment.
+  await mkdir(dirname(file), { recursive: true, mode: 0o700 });
+  const handle = await open(file, 'wx', 0o600);
+  let keyPairId: string | undefined;
+  try {
+    const pair = await ec2.send(new CreateKeyPairCommand({ KeyName: keyName, KeyType: keyType, TagSpecifications }));
+    keyPairId = pair.KeyPairId;
+    await handle.writeFile(pair.KeyMaterial as string);
+    await handle.sync();
+    return { keyName, keyPairId: keyPairId as string, file, created: true, imported: false };
+  } catch (error) {
+    // A key pair without its private key only blocks the name.
+    if (keyPairId) await ec2.send(new DeleteKeyPairCommand({ KeyName: keyName }));
+    await rm(file);
+    throw error;
+  } finally {
+    await handle.close();
+  }
+}
+
+async function describeKeyPair(ec2: EC2Client, name: string) {
+  // By a filter, which finds nothing where a name would be an error.
+  const Filters = [{ Name: 'key-name', Values: [name] }];
+  const { KeyPairs = [] } = await ec2.send(new DescribeKeyPairsCommand({ Filters, IncludePublicKey: true }));
+  const [pair] = KeyPairs;
+  return pair && { keyPairId: pair.KeyPairId as string, publicKey: withoutComment(pair.PublicKey as string) };
+}
+
+/** The public half of a private key's file, as `ssh-ed25519 AAAA…`; undefined where there is no file. */
+async function readPublicKey(file: string): Promise<string | undefined> {
+  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    throw error;
+  });
+  if (text === undefined) return undefined;
+  const key = ssh2.utils.parseKey(text);
+  if (key instanceof Error) throw new Error(`${file} can't be read as a private key: ${key.message}`);
+  return `${key.type} ${key.getPublicSSH().toString('base64')}`;
+}
+
+function withoutComment(publicKey: string): string {
+  return publicKey.trim().split(/\s+/).slice(0, 2).join(' ');
+}
+
+// ---- command line: leave out when copying ----
+import { homedir } from 'node:os';
+import { connect, print, recipe, sayUndo, tags } from '../../shared/cli.ts';
+
+recipe(import.meta, (command) =>
+  command
+    .option('--key-name <name>', 'name of the key pair', 'paws')
+    .option('--file <path>', 'file of the private key (default: ~/.ssh/NAME.pem)')
+    .option('--key-type <type>', 'ed25519 or rsa', 'ed25519')
+    .action(async ({ keyName, keyType, file = `${homedir()}/.ssh/${keyName}.pem` }) => {
+      const result = await createKeyPair(connect(EC2Client), {
+        keyName,
+        file,
+        keyType: keyType as KeyType,
+        tags: tags(),
+      });
+      print(result);
+      if (result.created || result.imported) sayUndo(result);
+    }),
+);

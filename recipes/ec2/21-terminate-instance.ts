@@ -1,0 +1,145 @@
+/**
+ * 2.21 Terminate an instance
+ *
+ * ## Problem
+ * You don't need an instance any more, and want it gone, with nothing that goes on costing left behind unseen.
+ *
+ * ## Solution
+ * Look first at what the instance would leave: volumes that are not deleted with it, and Elastic IP addresses.
+ * Say so and ask. Then terminate it and wait until it is gone.
+ *
+ * ## Discussion
+ * Terminating is for good: the root volume goes with the instance unless it was launched otherwise, and what was
+ * in memory or on instance store is lost. To keep the instance and pay for its volumes only, stop it (2.20).
+ *
+ * Volumes attached after the launch stay, and so does an Elastic IP address; both go on costing. Security groups
+ * and key pairs stay as well, but are free.
+ *
+ * An instance with termination protection is refused with `OperationNotPermitted`, a stopped one too. To lift it:
+ * `aws ec2 modify-instance-attribute --instance-id ID --no-disable-api-termination`. An instance of an Auto
+ * Scaling group is replaced by a new one as soon as it is gone.
+ *
+ * A terminated instance is listed for about an hour more, without costing, so a second run finds it again.
+ *
+ * @before npx tsx recipes/ec2/01-launch-instance.ts --local
+ * @run npx tsx recipes/ec2/21-terminate-instance.ts --local --yes
+ * @output
+ *   instance id     i-0abcdef1234567890
+ *   state           terminated
+ *   kept volumes    -
+ *   kept addresses  -
+ * @permission ec2:DescribeInstances on *
+ * @permission ec2:DescribeAddresses on *
+ * @permission ec2:TerminateInstances on arn:aws:ec2:*:*:instance/*
+ * @cost nothing for the instance any more; for kept volumes and addresses as before
+ * @undo npx tsx recipes/setup/09-clean-up.ts --made-by 2.1 --local --yes
+ * @emulator LocalStack terminates at once, EC2 takes a minute or more: shutdown scripts run first.
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_TerminateInstances.html
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/terminating-instances.html
+ */
+import {
+  DescribeAddressesCommand,
+  DescribeInstancesCommand,
+  EC2Client,
+  TerminateInstancesCommand,
+  waitUntilInstanceTerminated,
+} from '@aws-sdk/client-ec2';
+import { waitFor } from '../../shared/wait.ts';
+
+export interface Kept {
+  /** Volumes that stay when the instance is terminated. */
+  keptVolumes: string[];
+  /** Elastic IP addresses that stay, as allocation ids. */
+  keptAddresses: string[];
+}
+
+export interface TerminatedInstance extends Kept {
+  instanceId: string;
+  /** `terminated` */
+  state: string;
+}
+
+/**
+ * Terminates an instance and waits until it is gone.
+ *
+ * @param ec2 - Of the instance's region.
+ * @param options.instanceId - The instance.
+ * @param options.signal - Aborts the wait; the instance goes all the same.
+ * @param options.onProgress - Called each second with a text for people.
+ * @returns The instance, and what stays of it. The same again for an instance that was terminated before.
+ * @throws OperationNotPermitted when the instance is protected; InvalidInstanceID.NotFound when there is none.
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_TerminateInstances.html
+ *
+ * @example
+ * const ec2 = new EC2Client({});
+ * const { keptVolumes } = await terminateInstance(ec2, { instanceId: 'i-0123456789abcdef0' });
+ * console.log(`still there: ${keptVolumes.join(', ')}`);
+ */
+export async function terminateInstance(
+  ec2: EC2Client,
+  { instanceId, signal, onProgress }: { instanceId: string; signal?: AbortSignal; onProgress?: (text: string) => void },
+): Promise<TerminatedInstance> {
+  const kept = await findKept(ec2, { instanceId });
+  const InstanceIds = [instanceId];
+  await ec2.send(new TerminateInstancesCommand({ InstanceIds }), { abortSignal: signal });
+  await waitFor(
+    waitUntilInstanceTerminated,
+    ec2,
+    { InstanceIds },
+    {
+      until: `${instanceId} is terminated`,
+      // Shutdown scripts may take long.
+      seconds: 900,
+      signal,
+      onProgress,
+    },
+  );
+  return { instanceId, state: 'terminated', ...kept };
+}
+
+/**
+ * Finds what an instance would leave behind, and what would go on costing.
+ *
+ * @param ec2 - Of the instance's region.
+ * @param options.instanceId - The instance.
+ * @returns Ids of volumes and of Elastic IP addresses; network interfaces of your own are not looked at.
+ * @throws InvalidInstanceID.NotFound when there is no such instance.
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/preserving-volumes-on-termination.html
+ *
+ * @example
+ * const ec2 = new EC2Client({});
+ * const { keptVolumes } = await findKept(ec2, { instanceId: 'i-0123456789abcdef0' });
+ * console.log(keptVolumes);
+ */
+export async function findKept(ec2: EC2Client, { instanceId }: { instanceId: string }): Promise<Kept> {
+  const { Reservations = [] } = await ec2.send(new DescribeInstancesCommand({ InstanceIds: [instanceId] }));
+  const { BlockDeviceMappings = [] } = Reservations[0]?.Instances?.[0] ?? {};
+  const Filters = [{ Name: 'instance-id', Values: [instanceId] }];
+  const { Addresses = [] } = await ec2.send(new DescribeAddressesCommand({ Filters }));
+  return {
+    keptVolumes: BlockDeviceMappings.filter(({ Ebs }) => Ebs?.DeleteOnTermination === false).map(
+      ({ Ebs }) => Ebs?.VolumeId as string,
+    ),
+    keptAddresses: Addresses.map(({ AllocationId }) => AllocationId as string),
+  };
+}
+
+// ---- command line: leave out when copying ----
+import { confirm, connect, interrupted, print, progress, recipe, yes } from '../../shared/cli.ts';
+import { newestInstance } from '../../shared/newest.ts';
+
+recipe(import.meta, (command) =>
+  command
+    .argument('[instance-id]', 'the instance (default: the newest one of this cookbook)')
+    .addOption(yes)
+    .action(async (given) => {
+      const ec2 = connect(EC2Client);
+      const instanceId = given ?? (await newestInstance(ec2));
+      const { keptVolumes, keptAddresses } = await findKept(ec2, { instanceId });
+      const kept = [...keptVolumes, ...keptAddresses].join(', ');
+      await confirm(
+        `Terminate ${instanceId} for good? ${kept ? `These stay and go on costing: ${kept}.` : 'Nothing of it stays.'}`,
+      );
+      print(await terminateInstance(ec2, { instanceId, signal: interrupted(), onProgress: progress }));
+    }),
+);

@@ -1,0 +1,176 @@
+/**
+ * 1.14 Find what carries a tag
+ *
+ * ## Problem
+ * You tag what you make, and want the list: of one project, or of all that this cookbook's recipes left behind,
+ * in one region or in all.
+ *
+ * ## Solution
+ * Ask EC2 in each region for the tag, all regions at once, and read the tags of each bucket.
+ *
+ * ## Discussion
+ * The commands of this cookbook tag what they make with the key `paws` and the recipe's number as value. The
+ * functions that you copy set only the tags that you give them.
+ *
+ * EC2 goes on listing a terminated instance for an hour, so instances are asked for by their state too. Of other
+ * things, those are found that the recipes make: volumes, security groups, key pairs and buckets. DescribeTags
+ * would find all kinds in one call, but without knowing whether a thing is still there.
+ *
+ * Buckets have to be asked one by one. With many of them, or for other services, the Resource Groups Tagging API
+ * is faster (`aws resourcegroupstaggingapi get-resources --tag-filters Key=paws`); it answers for one region a
+ * call, may lag behind, and knows no key pairs.
+ *
+ * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
+ * @run npx tsx recipes/setup/14-find-tagged.ts --local
+ * @output
+ *   id                 region     value
+ *   s3://paws-example  us-east-1  3.1
+ * @run npx tsx recipes/setup/14-find-tagged.ts --all-regions --value 2.1 --local
+ * @permission ec2:DescribeRegions on *
+ * @permission ec2:DescribeInstances on *
+ * @permission ec2:DescribeVolumes on *
+ * @permission ec2:DescribeSecurityGroups on *
+ * @permission ec2:DescribeKeyPairs on *
+ * @permission s3:ListAllMyBuckets on *
+ * @permission s3:GetBucketTagging on arn:aws:s3:::*
+ * @cost nothing
+ * @undo npx tsx recipes/setup/09-clean-up.ts s3://paws-example --local --yes
+ * @emulator LocalStack's list of regions has those of China and GovCloud in it, where it answers for us-east-1, so
+ * with --all-regions things are found several times. AWS lists only the regions of your own partition.
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstances.html
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetBucketTagging.html
+ */
+import {
+  DescribeKeyPairsCommand,
+  DescribeRegionsCommand,
+  EC2Client,
+  paginateDescribeInstances,
+  paginateDescribeSecurityGroups,
+  paginateDescribeVolumes,
+  type Tag,
+} from '@aws-sdk/client-ec2';
+import { type Bucket, GetBucketTaggingCommand, paginateListBuckets, S3Client } from '@aws-sdk/client-s3';
+import pMap from 'p-map';
+
+/** Make a client for a region. */
+export interface Clients {
+  ec2: (region: string) => EC2Client;
+  s3: (region: string) => S3Client;
+}
+
+export interface Tagged {
+  /** `i-0123456789abcdef0`, `s3://bucket` */
+  id: string;
+  region: string;
+  /** The tag's value. */
+  value: string;
+}
+
+/**
+ * Finds the instances, volumes, security groups, key pairs and buckets that carry a tag.
+ *
+ * @param clients - Make a client for a region.
+ * @param options.key - Key of the tag.
+ * @param options.value - Value of the tag. Any by default.
+ * @param options.regions - Where to look. Buckets are found wherever they are.
+ * @returns What was found; nothing that is being deleted already.
+ * @throws The SDK's error when a region or a bucket can't be looked at.
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstances.html
+ *
+ * @example
+ * const clients = { ec2: (region: string) => new EC2Client({ region }), s3: (region: string) => new S3Client({ region }) };
+ * const found = await findTagged(clients, { key: 'project', value: 'moon', regions: ['eu-west-1'] });
+ * for (const { id, region } of found) console.log(id, region);
+ */
+export async function findTagged(
+  { ec2, s3 }: Clients,
+  { key, value, regions }: { key: string; value?: string; regions: string[] },
+): Promise<Tagged[]> {
+  const found = await Promise.all([
+    pMap(regions, (region) => findInEc2(ec2(region), key, region), { concurrency: 16 }),
+    findBuckets(s3, key, regions[0] as string),
+  ]);
+  return found.flat(2).filter((one) => value === undefined || one.value === value);
+}
+
+/**
+ * The regions that the account may use.
+ *
+ * @param ec2 - A client of any region.
+ * @returns Names of regions: `eu-west-1`.
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeRegions.html
+ *
+ * @example
+ * const ec2 = new EC2Client({});
+ * const regions = await findEnabledRegions(ec2);
+ * console.log(regions.join(', '));
+ */
+export async function findEnabledRegions(ec2: EC2Client): Promise<string[]> {
+  const Filters = [{ Name: 'opt-in-status', Values: ['opt-in-not-required', 'opted-in'] }];
+  const { Regions = [] } = await ec2.send(new DescribeRegionsCommand({ Filters }));
+  return Regions.map(({ RegionName }) => RegionName as string);
+}
+
+async function findInEc2(ec2: EC2Client, key: string, region: string): Promise<Tagged[]> {
+  const found: Tagged[] = [];
+  const add = (id: string | undefined, tags: Tag[] = []) => {
+    const tag = tags.find(({ Key }) => Key === key);
+    found.push({ id: id as string, region, value: tag?.Value as string });
+  };
+  const tagged = { Name: 'tag-key', Values: [key] };
+  const Filters = [tagged];
+  const alive = { Name: 'instance-state-name', Values: ['pending', 'running', 'stopping', 'stopped'] };
+  for await (const page of paginateDescribeInstances({ client: ec2 }, { Filters: [tagged, alive] })) {
+    for (const { Instances = [] } of page.Reservations ?? []) {
+      for (const { InstanceId, Tags } of Instances) add(InstanceId, Tags);
+    }
+  }
+  for await (const page of paginateDescribeVolumes({ client: ec2 }, { Filters })) {
+    for (const { VolumeId, Tags } of page.Volumes ?? []) add(VolumeId, Tags);
+  }
+  for await (const page of paginateDescribeSecurityGroups({ client: ec2 }, { Filters })) {
+    for (const { GroupId, Tags } of page.SecurityGroups ?? []) add(GroupId, Tags);
+  }
+  // Key pairs come all at once.
+  const { KeyPairs = [] } = await ec2.send(new DescribeKeyPairsCommand({ Filters }));
+  for (const { KeyPairId, Tags } of KeyPairs) add(KeyPairId, Tags);
+  return found;
+}
+
+async function findBuckets(s3: Clients['s3'], key: string, home: string): Promise<Tagged[]> {
+  const found: Tagged[] = [];
+  const look = async ({ Name, BucketRegion: region = home }: Bucket) => {
+    try {
+      // A bucket answers for its tags in its own region only.
+      const { TagSet = [] } = await s3(region).send(new GetBucketTaggingCommand({ Bucket: Name }));
+      const tag = TagSet.find(({ Key }) => Key === key);
+      if (tag) found.push({ id: `s3://${Name}`, region, value: tag.Value as string });
+    } catch (error) {
+      // No tags at all, or deleted since the list was made.
+      if (!['NoSuchTagSet', 'NoSuchBucket'].includes((error as Error).name)) throw error;
+    }
+  };
+  for await (const { Buckets = [] } of paginateListBuckets({ client: s3(home) }, { MaxBuckets: 1000 })) {
+    await pMap(Buckets, look, { concurrency: 16 });
+  }
+  return found;
+}
+
+// ---- command line: leave out when copying ----
+import { connect, print, recipe } from '../../shared/cli.ts';
+
+recipe(import.meta, (command) =>
+  command
+    .option('--key <key>', 'key of the tag', 'paws')
+    .option('--value <value>', 'value of the tag (default: any)')
+    .option('--all-regions', 'look in every region that the account has enabled')
+    .action(async ({ key, value, allRegions }) => {
+      const clients = {
+        ec2: (region: string) => connect(EC2Client, { region }),
+        s3: (region: string) => connect(S3Client, { region }),
+      };
+      const here = connect(EC2Client);
+      const regions = allRegions ? await findEnabledRegions(here) : [await here.config.region()];
+      print(await findTagged(clients, { key, value, regions }));
+    }),
+);

@@ -1,0 +1,277 @@
+/**
+ * Makes a recipe's file a command. Every recipe answers to the same options, prints its result and its errors
+ * the same way and ends with the same exit codes: 0 done, 1 AWS or the network said no, 2 wrong usage,
+ * 130 interrupted.
+ */
+import { readFileSync, realpathSync } from 'node:fs';
+import { devNull } from 'node:os';
+import { createInterface } from 'node:readline/promises';
+import { fileURLToPath } from 'node:url';
+import { Command, CommanderError, type CommandUnknownOpts, Option } from '@commander-js/extra-typings';
+import { describeTarget, failedOperation, logging } from './connect.ts';
+import { copyPart, type Header, helpOf, parseHeader, policyOf } from './header.ts';
+import { clearProgress, printJson, progress } from './output.ts';
+
+export { connect } from './connect.ts';
+export { print, progress } from './output.ts';
+
+/** Add it to a command that deletes, overwrites, opens to the public or costs, and call `confirm`. */
+export const yes = new Option('--yes', 'do it without asking');
+
+/** Wrong usage: exit code 2. */
+class UsageError extends Error {}
+
+/** The options that every recipe has, and `--yes`. */
+interface Options extends Partial<Record<'profile' | 'region' | 'endpointUrl', string>> {
+  local?: true;
+  json?: true;
+  debug?: true;
+  calls?: true;
+  timeout?: string;
+  yes?: true;
+}
+
+let header: Header;
+let options: Options = {};
+const stop = new AbortController();
+let stoppable = false;
+
+/**
+ * Runs a recipe when its file is the one being run; does nothing when the file is imported.
+ *
+ * @param meta - The recipe's `import.meta`.
+ * @param define - Adds the recipe's own arguments, options and action to the command.
+ */
+export function recipe(meta: ImportMeta, define: (command: Command) => CommandUnknownOpts): void {
+  const file = fileURLToPath(meta.url);
+  if (!isBeingRun(file)) return;
+  process.on('beforeExit', () => end(1, 'Error: the recipe ended with its work unfinished'));
+  // A reader that closes the pipe, as head does, has seen enough.
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', ({ code }: NodeJS.ErrnoException) => process.exit(code === 'EPIPE' ? 0 : 1));
+  }
+  // A slow one gets all of it first: exiting throws away what a pipe has not taken.
+  const flushed = (then: () => never) => process.stdout.write('', () => process.stderr.write('', then));
+  run(file, define).then(
+    () => flushed(() => process.exit()),
+    (error) => flushed(() => end(exitCode(error), explain(error))),
+  );
+}
+
+/** The tags that commands put on what they make, so that `1.9 Clean up` finds it: `{ paws: '2.1' }`. */
+export function tags(): Record<string, string> {
+  return { paws: header.number };
+}
+
+/** Whether the recipe runs on LocalStack by `--local`. */
+export function local(): boolean {
+  return options.local === true;
+}
+
+/** A signal that Ctrl-C and `--timeout` abort. A recipe that never asks for it is ended at once instead. */
+export function interrupted(): AbortSignal {
+  stoppable = true;
+  return stop.signal;
+}
+
+/**
+ * Asks before something is lost, opened to the public or costs money; `--yes` is the answer for scripts.
+ *
+ * @throws Error when the answer is no, or when there is nobody to ask.
+ */
+export async function confirm(question: string): Promise<void> {
+  if (options.yes) return;
+  clearProgress();
+  if (!process.stdin.isTTY || !process.stderr.isTTY) {
+    throw new UsageError(`${question}\nThere is no terminal to ask this on: add --yes if that is what you want.`);
+  }
+  const lines = createInterface({ input: process.stdin, output: process.stderr });
+  lines.on('SIGINT', () => process.kill(process.pid, 'SIGINT'));
+  const answer = await lines.question(`On ${await describeTarget()}\n${question} [y/N] `, { signal: stop.signal });
+  lines.close();
+  if (!/^y(es)?$/i.test(answer.trim())) throw new Error('Nothing was done.');
+}
+
+/** Tells, on a terminal, what a result goes on costing and the command that removes it. */
+export function sayUndo(result: object): void {
+  if (!process.stderr.isTTY || !header.undo) return;
+  const { local, profile, region, endpointUrl } = options;
+  const where = Object.entries({ profile, region, 'endpoint-url': endpointUrl })
+    .map(([name, value]) => (value ? ` --${name} ${quote(value)}` : ''))
+    .join('');
+  const command = fill(header.undo, result).replace(' --yes', '');
+  process.stderr.write(
+    `\nCost: ${header.cost}\nUndo: ${command.replace(' --local', (match) => `${local ? match : ''}${where}`)}\n`,
+  );
+}
+
+/** Fills `{field}` in a header's command from a result: a list becomes several words. */
+export function fill(command: string, result: object): string {
+  return command.replace(/\{(\w+)\}/g, (_, name) => [Reflect.get(result, name) ?? []].flat().map(quote).join(' '));
+}
+
+/** A word as a shell needs it. */
+function quote(word: unknown): string {
+  return /^[\w@%+=:,./-]+$/.test(`${word}`) ? `${word}` : `'${`${word}`.replaceAll("'", "'\\''")}'`;
+}
+
+/** tsx leaves symbolic links and a left-out `.ts` in the arguments as they were typed. */
+function isBeingRun(file: string): boolean {
+  const real = (path: string) => realpathSync(path, { encoding: 'utf8' });
+  return ['', '.ts'].some((ending) => {
+    try {
+      return real(`${process.argv[1]}${ending}`) === real(file);
+    } catch {
+      return false;
+    }
+  });
+}
+
+async function run(file: string, define: (command: Command) => CommandUnknownOpts): Promise<void> {
+  const source = readFileSync(file, 'utf8');
+  const name = file.slice(file.lastIndexOf('recipes/'));
+  header = parseHeader(source, name);
+  const command = define(new Command(`npx tsx ${name}`));
+  command
+    .description(`${header.number} ${header.title}\n\n${header.problem}`)
+    .option('--local', 'work on LocalStack, started if need be, never on AWS')
+    .option('--profile <name>', 'use this profile of ~/.aws')
+    .option('--region <name>', 'work in this region')
+    .option('--endpoint-url <url>', 'send requests to this server')
+    .option('--json', 'print the result as one JSON document')
+    .option('--calls', 'show a line for each request')
+    .option('--debug', 'show requests and responses, without secrets, and stack traces')
+    .option('--timeout <seconds>', 'give up after so long')
+    .option('--policy', 'print the IAM policy that the recipe needs, and end')
+    .option('--source', 'print the part of the recipe to copy, and end')
+    .addHelpText('after', `\n${helpOf(header)}`)
+    .showHelpAfterError('Add --help to see what there is.')
+    .exitOverride()
+    .on('option:policy', () => finish(policyOf(header)))
+    .on('option:source', () => finish(copyPart(source, name)))
+    .hook('preAction', () => prepare(command.opts()));
+  await command.parseAsync();
+}
+
+/** Prints a text and ends the command line before its arguments are looked at. */
+function finish(text: string): never {
+  process.stdout.write(text);
+  throw new CommanderError(0, 'paws.finished', '');
+}
+
+/** Makes ready what the common options ask for, before there is a client. */
+async function prepare(given: Options): Promise<void> {
+  options = given;
+  if (options.json) printJson();
+  logging.wire = options.debug === true;
+  logging.calls = options.calls === true;
+  process.on('SIGINT', () => {
+    if (!stoppable || stop.signal.aborted) end(130, 'Interrupted.');
+    progress('stopping; press Ctrl-C again to end at once');
+    stop.abort(new Error('Interrupted.'));
+  });
+  if (options.timeout !== undefined) {
+    const milliseconds = Number(options.timeout) * 1000;
+    if (!(milliseconds > 0 && milliseconds < 2 ** 31))
+      throw new UsageError('--timeout takes a number of seconds above 0');
+    const reason = `Gave up after ${options.timeout} s (--timeout).`;
+    setTimeout(() => (stoppable ? stop.abort(new Error(reason)) : end(1, reason)), milliseconds).unref();
+  }
+  if (options.region === '') throw new UsageError('--region takes a name such as eu-west-1');
+  if (options.local) await goLocal(options);
+  else await goElsewhere(options);
+}
+
+/** Sets the variables that the SDK reads to LocalStack. */
+async function goLocal({ profile, endpointUrl, region = 'us-east-1' }: Options): Promise<void> {
+  if (profile || endpointUrl) throw new UsageError('--local goes with neither --profile nor --endpoint-url');
+  const { env } = process;
+  // An access key of 12 digits is an account number of LocalStack's, and never a key of AWS's.
+  const [account = 'test'] = /^\d{12}$/.exec(env.AWS_ACCESS_KEY_ID ?? '') ?? [];
+  // Whatever is left of the reader's own settings could send a request to AWS: so nothing is left.
+  for (const name of Object.keys(env)) if (name.toUpperCase().startsWith('AWS_')) delete env[name];
+  const { startLocalStack } = await import('./localstack.ts');
+  env.AWS_ENDPOINT_URL = await startLocalStack({ onProgress: progress });
+  Object.assign(env, { AWS_CONFIG_FILE: devNull, AWS_SHARED_CREDENTIALS_FILE: devNull, AWS_REGION: region });
+  Object.assign(env, { AWS_ACCESS_KEY_ID: account, AWS_SECRET_ACCESS_KEY: 'test' });
+}
+
+/** Sets the variables that the SDK reads to where the reader wants to go. */
+async function goElsewhere({ profile, endpointUrl, region }: Options): Promise<void> {
+  const { env } = process;
+  if (profile !== undefined) {
+    // The SDK takes a misspelt profile for none, and then whatever other credentials there are.
+    const { loadSharedConfigFiles } = await import('@smithy/core/config');
+    const { configFile, credentialsFile } = await loadSharedConfigFiles();
+    const known = Object.keys({ ...configFile, ...credentialsFile }).filter((name) => !name.includes('.'));
+    const there = `there is ${known.join(', ') || 'none'}`;
+    if (!known.includes(profile)) throw new UsageError(`there is no profile "${profile}" in ~/.aws; ${there}`);
+    for (const name of ['ACCESS_KEY_ID', 'SECRET_ACCESS_KEY', 'SESSION_TOKEN']) delete env[`AWS_${name}`];
+    env.AWS_PROFILE = profile;
+  }
+  if (region) env.AWS_REGION = region;
+  if (endpointUrl !== undefined) {
+    if (!/^https?:\/\/[^/]/.test(endpointUrl))
+      throw new UsageError(`--endpoint-url takes http://…, not "${endpointUrl}"`);
+    for (const name of Object.keys(env)) if (name.startsWith('AWS_ENDPOINT_URL_')) delete env[name];
+    env.AWS_ENDPOINT_URL = endpointUrl;
+    env.AWS_IGNORE_CONFIGURED_ENDPOINT_URLS = 'false';
+  }
+}
+
+function end(code: number, text: string): never {
+  clearProgress();
+  if (text) process.stderr.write(`${text}\n`);
+  process.exit(code);
+}
+
+function exitCode(error: unknown): number {
+  if (stop.signal.aborted) return stop.signal.reason.message === 'Interrupted.' ? 130 : 1;
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+  // A guard's error comes from no request and has no deeper cause.
+  const guard = (error instanceof RangeError || error instanceof TypeError) && !error.cause && !failedOperation(error);
+  return error instanceof UsageError || guard ? 2 : 1;
+}
+
+/** One or two lines for people: what failed, why, and what to do next. */
+function explain(error: unknown): string {
+  // commander has printed its own.
+  if (error instanceof CommanderError) return '';
+  type Details = { cause?: { code?: string }; code?: string; $metadata?: { httpStatusCode?: number } };
+  const { name, message, stack, cause, code = cause?.code, $metadata } = error as Error & Details;
+  const operation = failedOperation(error) ?? failedOperation(cause);
+  const what = operation ? `${operation} failed: ${name}: ${message}` : message || code;
+  // What an abort looks like from inside says neither who aborted nor why.
+  const why = stop.signal.aborted ? stop.signal.reason.message : 'Error:';
+  const all = `${name}: ${message} ${code ?? $metadata?.httpStatusCode}`;
+  const [, next = ''] = (!stop.signal.aborted && advice.find(([pattern]) => pattern.test(all))) || [];
+  // S3 names few of its actions as its operations.
+  const action = /perform: (\S+)/.exec(message)?.[1] ?? operation?.replace(/^s3:.*/, 'that $& needs');
+  const lines = [message.startsWith(why) ? message : `${why} ${what}`, next.replace('{action}', `${action}`)];
+  return [...lines, options.debug ? stack : ''].filter(Boolean).join('\n');
+}
+
+/** What to do about an error, by its name or message. */
+const advice: [RegExp, string][] = [
+  [
+    /Could not load credentials|CredentialsProviderError/,
+    'No credentials were found: run `aws configure` or `aws login`, or give --profile; --local needs none.',
+  ],
+  [
+    /Region is missing/,
+    'Give --region, or set AWS_REGION or a region in ~/.aws/config (AWS_DEFAULT_REGION is not read).',
+  ],
+  [/Expired/, 'The credentials have expired: log in again.'],
+  [
+    /AccessDenied|UnauthorizedOperation|UnknownError 403/,
+    'The permission {action} is missing, or a policy denies it; --policy prints all that this recipe needs.',
+  ],
+  [
+    /InvalidClientTokenId|InvalidAccessKeyId|SignatureDoesNotMatch|AuthFailure/,
+    'The credentials are wrong, or of another account or partition.',
+  ],
+  [
+    /ENOTFOUND|ECONNREFUSED|ECONNRESET|EAI_AGAIN|TimeoutError: (?!waited)/,
+    'The server could not be reached: check --region, --endpoint-url and the network.',
+  ],
+];

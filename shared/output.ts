@@ -1,0 +1,84 @@
+/**
+ * What a recipe shows: its result on standard output, as aligned text for people or as one JSON document; and
+ * on standard error, only to a terminal, a line of progress that overwrites itself.
+ */
+import stringWidth from 'string-width';
+
+/** Turns a field's value into text for people. */
+export type Formats = Record<string, (value: never) => string>;
+
+let asJson = false;
+
+/** From here on results are printed as JSON. */
+export function printJson(): void {
+  asJson = true;
+}
+
+/**
+ * Prints a result: a list as a table with a column a field, anything else as a line a field.
+ *
+ * @param result - A plain object, or a list of them.
+ * @param formats - How to show single fields to people; JSON has the raw values.
+ */
+export function print(result: object, formats: Formats = {}): void {
+  clearProgress();
+  if (asJson) console.log(JSON.stringify(result, null, 2));
+  else if (!Array.isArray(result)) console.log(fields(result, formats));
+  else if (result.length === 0) console.log('none');
+  else {
+    const text = table(result, formats);
+    const widest = Math.max(...text.split('\n').map((line) => stringWidth(line)));
+    // A table that the terminal would break is a list of records instead.
+    const fits = !process.stdout.isTTY || widest <= process.stdout.columns;
+    console.log(fits ? text : result.map((row) => fields(row, formats)).join('\n\n'));
+  }
+}
+
+/** Shows what is being done, on standard error and only to a terminal; the next text overwrites it. */
+export function progress(what: string): void {
+  if (!process.stderr.isTTY) return;
+  process.stderr.write(`\r\x1b[K${text(what).slice(0, process.stderr.columns - 1)}`);
+}
+
+/** Takes the line of progress away, so that something that stays can be written. */
+export function clearProgress(): void {
+  if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
+}
+
+function table(rows: object[], formats: Formats): string {
+  const columns = Object.keys(rows[0] ?? {});
+  return align([columns.map(label), ...rows.map((row) => Object.values(cells(row, formats)))]);
+}
+
+function fields(row: object, formats: Formats): string {
+  return align(Object.entries(cells(row, formats)).map(([name, value]) => [label(name), value]));
+}
+
+/** Pads the cells of each column to the width that the widest takes on a screen. */
+function align(rows: string[][]): string {
+  const width = (column: number) => Math.max(...rows.map((row) => stringWidth(row[column] ?? '')));
+  const widths = (rows[0] ?? []).map((_, column) => width(column));
+  const pad = (cell: string, column: number) => cell + ' '.repeat((widths[column] ?? 0) - stringWidth(cell));
+  return rows.map((row) => row.map(pad).join('  ').trimEnd()).join('\n');
+}
+
+function cells(row: object, formats: Formats): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(row).map(([name, value]) => [name, text(formats[name]?.(value as never) ?? value)]),
+  );
+}
+
+function text(value: unknown): string {
+  if (value === null) return '-';
+  if (value === true) return 'yes';
+  if (value === false) return 'no';
+  if (value instanceof Date) return `${value.toISOString().slice(0, 19).replace('T', ' ')} UTC`;
+  if (Array.isArray(value)) return value.map(text).join(', ') || '-';
+  // A name that holds control characters must not be able to drive the reader's terminal.
+  return String(value).replace(/\p{Cc}/gu, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
+}
+
+/** `instanceId` → `instance id` */
+function label(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
+}

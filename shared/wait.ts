@@ -1,0 +1,81 @@
+/**
+ * Waits until AWS has done what it was asked to do, with the SDK's own waiters. What is added: polling that
+ * starts at two seconds (EC2's waiters start at 15), a deadline that is always there, a line of progress, and
+ * errors that say in words what was waited for. Imports nothing, so that it can be copied with a recipe.
+ */
+
+/** Any of the SDK's `waitUntil…` functions. */
+type Waiter<Client, Input, Answer> = (
+  settings: {
+    client: Client;
+    maxWaitTime: number;
+    minDelay: number;
+    maxDelay: number;
+    abortSignal?: AbortSignal;
+  },
+  input: Input,
+) => Promise<{ final?: Answer }>;
+
+/**
+ * Waits with one of the SDK's waiters. Describe the thing once yourself first: a waiter takes an error that it
+ * does not know (denied, not found) for 'not yet' and goes on until the deadline.
+ *
+ * @param waiter - For example `waitUntilInstanceRunning`.
+ * @param client - The client that the waiter asks with.
+ * @param input - What to ask for, as for the describing command.
+ * @param options.until - What is waited for, in words: `i-0abc is running`.
+ * @param options.seconds - When to give up. 300 by default.
+ * @param options.signal - Aborts the wait.
+ * @param options.onProgress - Called each second with a text for people.
+ * @returns The service's last answer, which shows what was waited for.
+ * @throws TimeoutError after `seconds`; the signal's reason when it is aborted; Error when what is waited for
+ *   can't come any more. The SDK's own error is the cause.
+ * @see https://docs.aws.amazon.com/sdk-for-javascript/v3/developer-guide/waiters.html
+ *
+ * @example
+ * const ec2 = new EC2Client({});
+ * const input = { InstanceIds: ['i-0123456789abcdef0'] };
+ * const answer = await waitFor(waitUntilInstanceRunning, ec2, input, { until: 'the instance is running' });
+ */
+export async function waitFor<Client, Input, Answer>(
+  waiter: Waiter<Client, Input, Answer>,
+  client: Client,
+  input: Input,
+  {
+    until,
+    seconds = 300,
+    signal,
+    onProgress,
+  }: { until: string; seconds?: number; signal?: AbortSignal; onProgress?: (text: string) => void },
+): Promise<Answer> {
+  signal?.throwIfAborted();
+  const start = Date.now();
+  const tell = () => onProgress?.(`waiting until ${until}: ${Math.round((Date.now() - start) / 1000)} s`);
+  tell();
+  const ticking = setInterval(tell, 1000);
+  try {
+    const settings = {
+      client,
+      maxWaitTime: seconds,
+      minDelay: Math.min(2, seconds / 2),
+      maxDelay: 15,
+      abortSignal: signal,
+    };
+    const { final } = await waiter(settings, input);
+    return final as Answer;
+  } catch (cause) {
+    signal?.throwIfAborted();
+    // The SDK's message is the whole last answer as JSON. What counts in it: why EC2 gave up, or what was answered.
+    const { name, message } = cause as Error;
+    const observed =
+      /"StateReason":\{[^}]*"Message":"([^"]*)"/.exec(message)?.[1] ??
+      /"observedResponses":(\{[^}]*\})/.exec(message)?.[1] ??
+      '';
+    const reason = name === 'TimeoutError' ? `not after ${seconds} s` : 'that will not come any more';
+    throw Object.assign(new Error(`waited until ${until}: ${reason} ${observed}`.trim(), { cause }), {
+      name,
+    });
+  } finally {
+    clearInterval(ticking);
+  }
+}

@@ -1,0 +1,52 @@
+/**
+ * `npm run docs`: writes the README's index of recipes and the table of the book's calls from the recipes'
+ * headers. With `--check` it changes nothing, and fails when they are not as they should be.
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { copyPart } from '../shared/header.ts';
+import { listRecipes, type Recipe, root } from './run.ts';
+
+const chapters = { setup: '1 Setup', ec2: '2 EC2', s3: '3 S3' };
+const recipes = listRecipes();
+const link = ({ number, title, file }: Recipe) => `[${number} ${title}](${file})`;
+
+function index(): string {
+  return Object.entries(chapters)
+    .map(([folder, title]) => {
+      const own = recipes.filter(({ file }) => file.startsWith(`recipes/${folder}/`));
+      const lines = own.map((recipe) => `- ${link(recipe)}`);
+      return `### ${title}\n\n${lines.join('\n')}`;
+    })
+    .join('\n\n');
+}
+
+/** The SDK commands that a recipe sends by itself: those it imports. */
+function sdkCommands(recipe: Recipe): string {
+  const imports = copyPart(recipe.source, recipe.file).match(/^import [\s\S]*?;$/gm) ?? [];
+  const names = imports
+    .filter((one) => one.includes('@aws-sdk/'))
+    .flatMap((one) => one.match(/\b\w+Command\b|\bpaginate\w+/g) ?? []);
+  return [...new Set(names.map((name) => `\`${name}\``))].join(', ');
+}
+
+function calls(): string {
+  const rows = recipes.flatMap((recipe) =>
+    recipe.book.map((call) => `| \`${call}\` | ${link(recipe)} | ${sdkCommands(recipe)} |`),
+  );
+  return `| boto, 2011 | recipe | AWS SDK for JavaScript v3 |\n|---|---|---|\n${rows.join('\n')}`;
+}
+
+const path = `${root}README.md`;
+const old = readFileSync(path, 'utf8');
+let text = old;
+for (const [name, body] of Object.entries({ index: index(), calls: calls() })) {
+  const place = new RegExp(`(<!-- ${name} -->\\n)[\\s\\S]*?(<!-- end -->)`);
+  if (!place.test(text)) throw new Error(`README.md has no place for ${name}`);
+  text = text.replace(place, (_, start, end) => `${start}\n${body}\n\n${end}`);
+}
+if (text === old) process.exit(0);
+if (process.argv.includes('--check')) {
+  console.error('README.md is not what the headers of the recipes say: run `npm run docs`.');
+  process.exit(1);
+}
+writeFileSync(path, text);

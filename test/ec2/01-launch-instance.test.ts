@@ -1,0 +1,196 @@
+import { statSync } from 'node:fs';
+import {
+  CreateSubnetCommand,
+  CreateVpcCommand,
+  DescribeInstancesCommand,
+  DescribeKeyPairsCommand,
+  DescribeSecurityGroupsCommand,
+  DescribeVolumesCommand,
+} from '@aws-sdk/client-ec2';
+import { describe, expect, test } from 'vitest';
+import { leftovers, testRecipe } from '../harness.ts';
+import type { Fault } from '../preload.ts';
+
+const own = testRecipe(import.meta);
+const { run, file, folder, ec2 } = own;
+const launch = (options = '', settings = {}) => run(`npx tsx ${file} --local --json ${options}`, settings);
+
+async function describeInstance(id: string) {
+  const { Reservations } = await ec2().send(new DescribeInstancesCommand({ InstanceIds: [id] }));
+  return Reservations?.[0]?.Instances?.[0];
+}
+
+async function rules(group: string) {
+  const Filters = [{ Name: 'group-name', Values: [group] }];
+  const { SecurityGroups = [] } = await ec2().send(new DescribeSecurityGroupsCommand({ Filters }));
+  return SecurityGroups[0]?.IpPermissions?.flatMap(({ IpRanges = [] }) => IpRanges.map(({ CidrIp }) => CidrIp));
+}
+
+const cleanUp = () => run('npx tsx recipes/setup/09-clean-up.ts --all --local --yes', { record: undefined });
+
+test('the instance runs, tagged, with IMDSv2, its key and group, and an encrypted gp3 root volume', async () => {
+  const result = JSON.parse((await launch('--cidr 203.0.113.9/32')).stdout);
+  const instance = await describeInstance(result.instanceId);
+  expect(instance).toMatchObject({
+    State: { Name: 'running' },
+    InstanceType: 't3.micro',
+    ImageId: result.imageId,
+    KeyName: 'paws',
+    PublicIpAddress: result.address,
+    NetworkInterfaces: [{ Groups: [{ GroupName: 'paws' }] }],
+    MetadataOptions: { HttpTokens: 'required' },
+    BlockDeviceMappings: [{ DeviceName: '/dev/xvda', Ebs: { DeleteOnTermination: true } }],
+    Tags: [{ Key: 'paws', Value: '2.1' }],
+  });
+  const Filters = [{ Name: 'attachment.instance-id', Values: [result.instanceId] }];
+  const { Volumes } = await ec2().send(new DescribeVolumesCommand({ Filters }));
+  expect(Volumes).toMatchObject([{ VolumeType: 'gp3', Encrypted: true, Tags: [{ Key: 'paws', Value: '2.1' }] }]);
+  expect(await rules('paws')).toEqual(['203.0.113.9/32']);
+  expect(statSync(`${folder}/.ssh/paws.pem`).mode & 0o777).toBe(0o600);
+});
+
+test('a second run launches another, with the same key and group, and made is only what it made', async () => {
+  const { made, instanceId } = JSON.parse((await launch('--cidr 203.0.113.9/32')).stdout);
+  expect(made).toEqual([instanceId]);
+  const moved = JSON.parse((await launch('--cidr 203.0.113.10/32')).stdout);
+  expect(moved.made).toEqual([expect.stringMatching(/^sgr-/), moved.instanceId]);
+  expect(await rules('paws')).toEqual(['203.0.113.9/32', '203.0.113.10/32']);
+  await run(`npx tsx recipes/setup/09-clean-up.ts ${moved.made.join(' ')} --local --yes`, { record: undefined });
+  expect(await rules('paws')).toEqual(['203.0.113.9/32']);
+});
+
+test('a subnet of your own is used, with a group of its VPC', async () => {
+  const { Vpc } = await ec2().send(new CreateVpcCommand({ CidrBlock: '10.9.0.0/16' }));
+  const { Subnet } = await ec2().send(new CreateSubnetCommand({ VpcId: Vpc?.VpcId, CidrBlock: '10.9.1.0/24' }));
+  const result = JSON.parse((await launch(`--subnet-id ${Subnet?.SubnetId} --instance-type t4g.nano`)).stdout);
+  const instance = await describeInstance(result.instanceId);
+  expect(instance).toMatchObject({ SubnetId: Subnet?.SubnetId, VpcId: Vpc?.VpcId, Architecture: 'arm64' });
+});
+
+test('what is wrong is told before anything is made', async () => {
+  await cleanUp();
+  const unknown = await launch('--instance-type t9.huge');
+  expect(unknown).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('InvalidInstanceType') });
+  const subnet = await launch('--subnet-id subnet-0123456789abcdef0');
+  expect(subnet).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('InvalidSubnetID.NotFound') });
+  const faults = [{ operation: 'ec2:DescribeVpcs', output: { Vpcs: [] } }];
+  const vpc = await launch('', { faults });
+  expect(vpc).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('create-default-vpc') });
+  const world = await launch('--cidr 0.0.0.0/0');
+  expect(world).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('--yes') });
+  expect(await leftovers(own)).toEqual([]);
+});
+
+describe('when a step fails, what the run made is gone', () => {
+  const steps: [string, Fault, RegExp][] = [
+    [
+      'no permission for the key pair',
+      { operation: 'ec2:CreateKeyPair', error: { name: 'UnauthorizedOperation' } },
+      /permission ec2:CreateKeyPair is missing/,
+    ],
+    [
+      'no permission for the group',
+      { operation: 'ec2:CreateSecurityGroup', error: { name: 'UnauthorizedOperation' } },
+      /permission ec2:CreateSecurityGroup is missing/,
+    ],
+    [
+      'the rule is refused',
+      { operation: 'ec2:AuthorizeSecurityGroupIngress', error: { name: 'RulesPerSecurityGroupLimitExceeded' } },
+      /RulesPerSecurityGroupLimitExceeded/,
+    ],
+    [
+      'no permission to launch',
+      { operation: 'ec2:RunInstances', error: { name: 'UnauthorizedOperation' } },
+      /permission ec2:RunInstances is missing/,
+    ],
+    [
+      'no capacity',
+      { operation: 'ec2:RunInstances', error: { name: 'InsufficientInstanceCapacity' } },
+      /InsufficientInstanceCapacity/,
+    ],
+    ['the quota', { operation: 'ec2:RunInstances', error: { name: 'VcpuLimitExceeded' } }, /VcpuLimitExceeded/],
+    [
+      'EC2 gives the instance up',
+      {
+        operation: 'ec2:DescribeInstances',
+        times: 1,
+        output: {
+          Reservations: [
+            {
+              Instances: [
+                { State: { Name: 'terminated' }, StateReason: { Message: 'Client.VolumeLimitExceeded: Volume limit' } },
+              ],
+            },
+          ],
+        },
+      },
+      /is running: that will not come any more Client\.VolumeLimitExceeded/,
+    ],
+    [
+      'the time is up',
+      { operation: 'ec2:DescribeInstanceStatus', output: { InstanceStatuses: [] } },
+      /Gave up after 4 s/,
+    ],
+    [
+      'Ctrl-C before the launch',
+      { operation: 'ec2:AuthorizeSecurityGroupIngress', signalAfter: 'SIGINT' },
+      /Interrupted/,
+    ],
+    ['Ctrl-C during the launch', { operation: 'ec2:RunInstances', signalAfter: 'SIGINT' }, /Interrupted/],
+    ['Ctrl-C while waiting', { operation: 'ec2:DescribeInstanceStatus', signal: 'SIGINT' }, /Interrupted/],
+  ];
+  test.each(steps)('%s', async (_name, fault, message) => {
+    const path = `${folder}/failing.pem`;
+    const seconds = message.source.includes('Gave up') ? '--timeout 4' : '';
+    const result = await launch(`--key-file ${path} --key-name failing --group-name failing ${seconds}`, {
+      faults: [fault],
+    });
+    expect(result).toMatchObject({ code: message.source === 'Interrupted' ? 130 : 1, stdout: '' });
+    expect(result.stderr).toMatch(message);
+    expect(result.stderr).not.toContain('left are');
+    expect(await leftovers(own)).toEqual([]);
+    expect(() => statSync(path)).toThrow('ENOENT');
+  });
+});
+
+test('when a step fails, what was there before is as it was', async () => {
+  await launch('--cidr 203.0.113.9/32');
+  const before = await leftovers(own);
+  const faults = [{ operation: 'ec2:RunInstances', error: { name: 'InsufficientInstanceCapacity' } }];
+  expect(await launch('--cidr 203.0.113.77/32', { faults })).toMatchObject({ code: 1 });
+  expect(await leftovers(own)).toEqual(before);
+  expect(await rules('paws')).toEqual(['203.0.113.9/32']);
+  const { KeyPairs } = await ec2().send(new DescribeKeyPairsCommand({ KeyNames: ['paws'] }));
+  expect(KeyPairs).toHaveLength(1);
+  expect(statSync(`${folder}/.ssh/paws.pem`).isFile()).toBe(true);
+  await cleanUp();
+});
+
+test('a key that EC2 was given in this run is taken back, and the file stays', async () => {
+  const faults = [{ operation: 'ec2:RunInstances', error: { name: 'InsufficientInstanceCapacity' } }];
+  expect(await launch('', { faults })).toMatchObject({ code: 1 });
+  expect(await leftovers(own)).toEqual([]);
+  expect(statSync(`${folder}/.ssh/paws.pem`).isFile()).toBe(true);
+});
+
+test('what can not be removed again is named, and what it needs is left', async () => {
+  const path = `${folder}/stuck.pem`;
+  const result = await launch(`--key-file ${path} --key-name stuck --group-name stuck`, {
+    faults: [
+      { operation: 'ec2:DescribeInstanceStatus', signal: 'SIGINT' },
+      { operation: 'ec2:TerminateInstances', error: { name: 'UnauthorizedOperation' } },
+    ],
+  });
+  expect(result).toMatchObject({ code: 130, stdout: '' });
+  expect(result.stderr).toMatch(/^Interrupted\.; left are i-\w+, sg-\w+, key-\w+, .*stuck\.pem\n/);
+  expect(await leftovers(own)).toHaveLength(4);
+  expect(statSync(path).isFile()).toBe(true);
+  await cleanUp();
+});
+
+test('a large machine is asked about on AWS', async () => {
+  const env = { AWS_ACCESS_KEY_ID: 'AKIAIOSFODNN7EXAMPLE', AWS_SECRET_ACCESS_KEY: 'x', AWS_REGION: 'us-east-1' };
+  const result = await run(`npx tsx ${file} --cidr 203.0.113.9/32 --instance-type p5.48xlarge`, { env });
+  expect(result).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('may cost dollars an hour') });
+  expect(result.stderr).not.toContain('REFUSED');
+});

@@ -1,0 +1,123 @@
+/** Runs the commands of recipes' headers as a reader would type them, in a folder and with a HOME of their own. */
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { fill } from '../shared/cli.ts';
+import { type Header, parseHeader } from '../shared/header.ts';
+import type { Fault } from './preload.ts';
+
+export const root = fileURLToPath(new URL('..', import.meta.url));
+/** What lets Node run TypeScript: `node --import`. */
+export const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
+
+export interface Recipe extends Header {
+  /** Path from the root of the repository: `recipes/ec2/01-launch-instance.ts`. */
+  file: string;
+  source: string;
+}
+
+/** All recipes, in the order of their numbers. */
+export function listRecipes(): Recipe[] {
+  return ['setup', 'ec2', 's3'].flatMap((chapter) =>
+    readdirSync(join(root, 'recipes', chapter))
+      .filter((name) => name.endsWith('.ts'))
+      .sort()
+      .map((name) => {
+        const file = `recipes/${chapter}/${name}`;
+        const source = readFileSync(join(root, file), 'utf8');
+        return { file, source, ...parseHeader(source, file) };
+      }),
+  );
+}
+
+export interface Result {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+export interface Settings {
+  /** Where to run: a folder that is HOME, too. */
+  cwd: string;
+  /** Variables beside PATH and HOME; nothing else is inherited. */
+  env?: Record<string, string>;
+  faults?: Fault[];
+  /** The file to write the sent operations to. */
+  record?: string;
+  stdin?: string;
+  /** Sends this signal so many milliseconds after the first output on standard error or output. */
+  interrupt?: { signal: NodeJS.Signals; after: number };
+  /** Run in a terminal of this width, and type keys each time that a text has appeared. */
+  terminal?: { columns: number; type?: [text: string, keys: string][] };
+}
+
+/** A temporary folder, and how to remove it. */
+export function temporaryFolder(): { path: string; remove: () => void } {
+  const path = mkdtempSync(join(tmpdir(), 'paws-'));
+  return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
+}
+
+/**
+ * Runs `npx tsx recipes/… …`, without npx, which would not pass an interrupt on as a terminal does.
+ *
+ * @param command - As it stands in a header; a shell takes it apart.
+ */
+export function run(
+  command: string,
+  { cwd, env, faults, record, stdin, interrupt, terminal }: Settings,
+): Promise<Result> {
+  const preload = new URL('./preload.ts', import.meta.url);
+  const node = `exec '${process.execPath}' --import '${tsx}' --import '${preload}'`;
+  const words = ['sh', '-c', command.replace(/^npx tsx (\S+)/, `${node} '${root}$1'`)];
+  if (terminal) words.unshift('python3', `${root}test/terminal.py`, `${terminal.columns}`);
+  const [program = '', ...args] = words;
+  const child = spawn(program, args, {
+    cwd,
+    env: {
+      PATH: process.env.PATH,
+      HOME: cwd,
+      ...(process.env.COOKBOOK_LOCALSTACK && { COOKBOOK_LOCALSTACK: process.env.COOKBOOK_LOCALSTACK }),
+      ...(faults && { TEST_FAULTS: JSON.stringify(faults) }),
+      ...(record && { TEST_RECORD: record }),
+      ...env,
+    },
+  });
+  const typing = [...(terminal?.type ?? [])];
+  const result: Result = { code: null, stdout: '', stderr: '' };
+  const collect = (name: 'stdout' | 'stderr') => (chunk: string) => {
+    if (interrupt && !result.stdout && !result.stderr) setTimeout(() => child.kill(interrupt.signal), interrupt.after);
+    result[name] += chunk;
+    const [text, keys] = typing[0] ?? [];
+    if (text && result[name].includes(text)) {
+      child.stdin.write(keys as string);
+      typing.shift();
+    }
+  };
+  child.stdout.setEncoding('utf8').on('data', collect('stdout'));
+  child.stderr.setEncoding('utf8').on('data', collect('stderr'));
+  child.stdin.on('error', () => {});
+  if (!terminal) child.stdin.end(stdin);
+  return new Promise((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (code) => resolve({ ...result, code }));
+  });
+}
+
+/** A recipe's printed result as an object, to fill its `@undo` from: `bucket   paws-example` → `{ bucket }`. */
+export function printedResult(stdout: string): Record<string, string[]> {
+  const fields = [...stdout.matchAll(/^(\S+(?: \S+)*?) {2,}(.*)$/gm)];
+  return Object.fromEntries(
+    fields.map(([, label = '', value = '']) => [
+      label.replace(/ (\w)/g, (_, letter) => letter.toUpperCase()),
+      value.split(', '),
+    ]),
+  );
+}
+
+/** The command that undoes what a run printed. */
+export function undoCommand(undo: string, stdout: string): string {
+  return fill(undo, printedResult(stdout));
+}

@@ -1,0 +1,556 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  type BucketVersioningStatus,
+  CreateBucketCommand,
+  CreateMultipartUploadCommand,
+  DeleteObjectCommand,
+  ListMultipartUploadsCommand,
+  ListObjectVersionsCommand,
+  PutBucketVersioningCommand,
+  PutObjectCommand,
+  type S3Client,
+  UploadPartCommand,
+} from '@aws-sdk/client-s3';
+import pMap from 'p-map';
+import { expect, test } from 'vitest';
+import { emptyBucket } from '../../recipes/s3/28-empty-bucket.ts';
+import { testRecipe } from '../harness.ts';
+import type { Fault } from '../preload.ts';
+
+const { bucket: own, run, file, folder, s3 } = testRecipe(import.meta);
+const client = s3();
+
+/** Makes a bucket for one test: `paws-example-NAME` in commands. */
+async function makeBucket(name: string, { versioned = false, locks = false } = {}): Promise<string> {
+  const bucket = `${own}-${name}`;
+  await client.send(new CreateBucketCommand({ Bucket: bucket, ObjectLockEnabledForBucket: locks }));
+  if (versioned) await setVersioning(bucket, 'Enabled');
+  return bucket;
+}
+
+async function setVersioning(bucket: string, Status: BucketVersioningStatus): Promise<void> {
+  const VersioningConfiguration = { Status };
+  await client.send(new PutBucketVersioningCommand({ Bucket: bucket, VersioningConfiguration }));
+}
+
+async function put(bucket: string, keys: string[], more: object = {}): Promise<void> {
+  const one = (Key: string) => client.send(new PutObjectCommand({ Bucket: bucket, Key, Body: 'text', ...more }));
+  await pMap(keys, one, { concurrency: 32 });
+}
+
+async function startUploads(bucket: string, keys: string[], { parts = 0 } = {}): Promise<void> {
+  await pMap(
+    keys,
+    async (Key) => {
+      const { UploadId } = await client.send(new CreateMultipartUploadCommand({ Bucket: bucket, Key }));
+      for (let PartNumber = 1; PartNumber <= parts; PartNumber++) {
+        const part = { Bucket: bucket, Key, UploadId, PartNumber, Body: 'part' };
+        await client.send(new UploadPartCommand(part));
+      }
+    },
+    { concurrency: 32 },
+  );
+}
+
+/** What a bucket holds: keys of versions and markers, and of unfinished uploads. Keys that need no encoding. */
+async function contents(bucket: string): Promise<string[]> {
+  const { Versions = [], DeleteMarkers = [] } = await client.send(new ListObjectVersionsCommand({ Bucket: bucket }));
+  const { Uploads = [] } = await client.send(new ListMultipartUploadsCommand({ Bucket: bucket }));
+  return [...Versions, ...DeleteMarkers, ...Uploads].map(({ Key }) => Key as string);
+}
+
+/** Runs the command on a bucket of `makeBucket`; its result, if it printed one. */
+async function empty(target: string, faults?: Fault[]) {
+  const command = `npx tsx ${file} s3://paws-example-${target} --local --yes --json`;
+  const { code, stdout, stderr } = await run(command, { faults });
+  return { code, stderr, result: stdout ? JSON.parse(stdout) : null };
+}
+
+/**
+ * A client that calls back before each request, with its operation and input, to be changed at will. What comes
+ * back is called with the answer.
+ */
+// biome-ignore lint/suspicious/noExplicitAny: the inputs and outputs of all operations
+function watched(before: (operation: string, input: any) => unknown): S3Client {
+  const watching = s3();
+  watching.middlewareStack.add(
+    (next, context) => async (args) => {
+      const input = { ...(args.input as object) };
+      const after = await before(String(context.commandName).replace('Command', ''), input);
+      const answer = await next({ ...args, input } as typeof args);
+      if (typeof after === 'function') await after(answer.output);
+      return answer;
+    },
+    { step: 'initialize' },
+  );
+  return watching;
+}
+
+/** As S3 encodes keys in lists: LocalStack leaves out the markers and the keys of uploads, then loses its place. */
+const encode = (key: string) => encodeURIComponent(key).replaceAll('%20', '+').replaceAll('%2F', '/');
+
+const numbered = (count: number, name = 'key') => Array.from({ length: count }, (_, i) => `${name}-${i}`);
+
+test('thousands of versions and markers of a versioned bucket go, and the answer is one JSON document', async () => {
+  const bucket = await makeBucket('many', { versioned: true });
+  const keys = numbered(2500);
+  await put(bucket, keys);
+  await put(bucket, keys.slice(0, 400));
+  await put(bucket, Array(9).fill(keys[7]));
+  const hide = (Key: string) => client.send(new DeleteObjectCommand({ Bucket: bucket, Key }));
+  await pMap(keys.slice(300, 600), hide, { concurrency: 32 });
+
+  expect(await empty('many')).toEqual({
+    code: 0,
+    stderr: '',
+    result: {
+      bucket: 'paws-example-many',
+      versions: 2909,
+      deleteMarkers: 300,
+      uploads: 0,
+      kept: 0,
+      examples: [],
+      empty: true,
+    },
+  });
+  expect(await contents(bucket)).toEqual([]);
+  expect(await empty('many')).toMatchObject({ code: 0, result: { versions: 0, empty: true } });
+});
+
+test('a bucket without versioning is emptied, with no markers left behind', async () => {
+  const bucket = await makeBucket('plain');
+  await put(bucket, numbered(300));
+  expect(await empty('plain')).toMatchObject({
+    code: 0,
+    result: { versions: 300, deleteMarkers: 0, empty: true },
+  });
+  expect(await contents(bucket)).toEqual([]);
+});
+
+test('a bucket whose versioning was suspended is emptied, with its null versions and null markers', async () => {
+  const bucket = await makeBucket('suspended');
+  await put(bucket, ['from before']);
+  await setVersioning(bucket, 'Enabled');
+  await put(bucket, ['from before', 'new', 'new']);
+  await setVersioning(bucket, 'Suspended');
+  await put(bucket, ['new']);
+  await client.send(new DeleteObjectCommand({ Bucket: bucket, Key: 'from before' }));
+  expect(await empty('suspended')).toMatchObject({
+    code: 0,
+    result: { versions: 4, deleteMarkers: 1, empty: true },
+  });
+  expect(await contents(bucket)).toEqual([]);
+});
+
+test('unfinished uploads are aborted, more than a page of them and those that have parts', async () => {
+  const bucket = await makeBucket('uploads');
+  await startUploads(bucket, numbered(1010));
+  await startUploads(bucket, ['with parts', 'with parts', '/lead//../é😀'], { parts: 2 });
+  await put(bucket, ['object']);
+  expect(await empty('uploads')).toMatchObject({
+    code: 0,
+    result: { versions: 1, uploads: 1013, empty: true },
+  });
+  expect(await contents(bucket)).toEqual([]);
+});
+
+test('keys of all sorts go, those too that XML can not carry', async () => {
+  const bucket = await makeBucket('odd', { versioned: true });
+  const keys = [
+    ...[' ', ' a b ', 'a+b', 'a%20b', '100%', '%', 'q?x=1&y', 'h#x', `it's "q"`, '<&amp;>', '\\', '😀'],
+    ...['/lead', 'a//b', 'a/', '.', '..', '../x', 'a/../b', 'a/./b', 'e\u0301', '\u00E9'],
+    ...['line\nfeed', 'cr\rlf\r\n', '\ttab', '\u0085', '\u2028', '\u007F', '\uFFFD', 'k'.repeat(1024)],
+    ...['\u0001', 'bell\u0007bell', '\u001B[31m', 'a/../\u0002 +%', '\uFFFE', '\uFFFF'],
+  ];
+  await put(bucket, keys);
+  const hide = (Key: string) => client.send(new DeleteObjectCommand({ Bucket: bucket, Key }));
+  await pMap(keys, hide, { concurrency: 8 });
+  expect(await empty('odd')).toMatchObject({
+    code: 0,
+    result: { versions: keys.length, deleteMarkers: keys.length, kept: 0, empty: true },
+  });
+  expect(await contents(bucket)).toEqual([]);
+});
+
+test('keys of all sorts lead from page to page, given an encoding that is whole as it is on S3', async () => {
+  const bucket = await makeBucket('pages', { versioned: true });
+  const keys = [
+    ...[' ', 'a b', 'a+b', 'a%20b', 'a%2Bb', 'a(b', 'a%28b', '100%', '%zz', 'q?x=1', "it's", '<&>', 'e\u0301'],
+    ...['\u00E9', '\u{1F600}', '\uFFFD', '/lead', 'a//b', 'a/../b', 'line\nfeed', 'k'.repeat(1024)],
+  ];
+  await put(bucket, [...keys, ...keys, ...keys]);
+  await startUploads(bucket, [...keys, ...keys]);
+  // biome-ignore lint/suspicious/noExplicitAny: outputs of two operations
+  const like = (output: any) => {
+    const { Versions = [], DeleteMarkers = [], Uploads = [], NextKeyMarker } = output;
+    for (const entry of [...Versions, ...DeleteMarkers, ...Uploads]) entry.Key = encode(entry.Key);
+    Object.assign(output, { EncodingType: 'url', NextKeyMarker: NextKeyMarker && encode(NextKeyMarker) });
+  };
+  const sent: string[] = [];
+  const likeS3 = watched((operation, input) => {
+    sent.push(operation);
+    if (!operation.startsWith('List')) return;
+    expect(input.EncodingType).toBe('url');
+    delete input.EncodingType;
+    Object.assign(input, operation === 'ListObjectVersions' ? { MaxKeys: 2 } : { MaxUploads: 3 });
+    return like;
+  });
+  expect(await emptyBucket(likeS3, { bucket })).toMatchObject({
+    versions: keys.length * 3,
+    uploads: keys.length * 2,
+    empty: true,
+  });
+  // An upload that is completed meanwhile is an object, so versions are listed only when all uploads are gone.
+  expect(sent.indexOf('ListObjectVersions')).toBeGreaterThan(sent.lastIndexOf('AbortMultipartUpload'));
+  expect(await contents(bucket)).toEqual([]);
+});
+
+test('a prefix leaves all other keys, and counts as it stands', async () => {
+  const bucket = await makeBucket('prefix', { versioned: true });
+  const stay = ['a b/1', 'a%20b/1', 'A+b/1', 'x/a+b/1', 'a+'];
+  await put(bucket, [...stay, 'a+b/1', 'a+b/1', 'a+b2']);
+  await startUploads(bucket, ['other', 'a upload']);
+  expect(await empty('prefix/a+b')).toMatchObject({
+    code: 0,
+    result: { versions: 3, uploads: 0, empty: true },
+  });
+  expect((await contents(bucket)).sort()).toEqual([...stay, 'other', 'a upload'].sort());
+
+  expect(await empty('"prefix/a "')).toMatchObject({
+    code: 0,
+    result: { versions: 1, uploads: 1, empty: true },
+  });
+  expect((await contents(bucket)).sort()).toEqual([...stay.slice(1), 'other'].sort());
+
+  await put(bucket, ['/lead', 'lead']);
+  expect(await empty('prefix//')).toMatchObject({ code: 0, result: { versions: 1, empty: true } });
+  expect(await contents(bucket)).toContain('lead');
+});
+
+test('locks in governance mode keep versions until they are bypassed, a legal hold keeps them even then', async () => {
+  const bucket = await makeBucket('locks', { locks: true });
+  const locked = {
+    ObjectLockMode: 'GOVERNANCE',
+    ObjectLockRetainUntilDate: new Date(Date.now() + 86_400_000),
+  };
+  await put(bucket, numbered(12, 'locked'), locked);
+  await put(bucket, ['held'], { ObjectLockLegalHoldStatus: 'ON' });
+  await put(bucket, ['free']);
+
+  const first = await empty('locks');
+  expect(first).toMatchObject({ code: 1, result: { versions: 1, kept: 13, empty: false } });
+  expect(first.stderr).toBe('Error: S3 refused to delete 13: Access Denied because object protected by object lock.\n');
+  expect(first.result.examples).toHaveLength(10);
+  expect(first.result.examples[0]).toEqual({
+    key: 'held',
+    versionId: expect.stringMatching(/./),
+    code: 'AccessDenied',
+    message: expect.stringContaining('object lock'),
+  });
+  expect(await contents(bucket)).toHaveLength(13);
+
+  const command = `npx tsx ${file} s3://paws-example-locks --bypass-governance --local --yes`;
+  const second = await run(command);
+  expect(second).toMatchObject({ code: 1 });
+  expect(second.stdout).toMatch(/^versions +12$.*^kept +1$.*^examples +held$/ms);
+  expect(await contents(bucket)).toEqual(['held']);
+});
+
+test('a bypass for a bucket without locks is an error of its own', async () => {
+  const bucket = await makeBucket('no-locks');
+  await put(bucket, ['key']);
+  await expect(emptyBucket(client, { bucket, bypassGovernance: true })).rejects.toMatchObject({
+    name: 'InvalidArgument',
+    message: expect.stringContaining('Object Lock'),
+  });
+});
+
+test('what somebody else deletes meanwhile is neither counted nor kept', async () => {
+  const bucket = await makeBucket('two', { versioned: true });
+  await put(bucket, ['first', 'second']);
+  const twice = watched(async (operation) => {
+    if (operation === 'DeleteObjects') await emptyBucket(client, { bucket });
+  });
+  expect(await emptyBucket(twice, { bucket })).toMatchObject({ versions: 0, kept: 0, empty: true });
+});
+
+test('what is locked and can not go through XML is kept and bypassed alike', async () => {
+  const bucket = await makeBucket('odd-locks', { locks: true });
+  const ObjectLockRetainUntilDate = new Date(Date.now() + 86_400_000);
+  await put(bucket, ['\u0001'], { ObjectLockMode: 'GOVERNANCE', ObjectLockRetainUntilDate });
+  const kept = await emptyBucket(client, { bucket });
+  expect(kept).toMatchObject({ versions: 0, kept: 1, examples: [{ key: '\u0001', code: 'AccessDenied' }] });
+  expect(await emptyBucket(client, { bucket, bypassGovernance: true })).toMatchObject({
+    versions: 1,
+    kept: 0,
+    empty: true,
+  });
+});
+
+test('what passes is tried again, and reported when it does not pass', async () => {
+  const bucket = await makeBucket('slow');
+  await put(bucket, ['slow one']);
+  // With no version id, as where the id is null, it is still the same object.
+  const Errors = [{ Key: 'slow one', Code: 'SlowDown', Message: 'Reduce your rate.' }];
+  const fault = { operation: 's3:DeleteObjects', output: { Errors } };
+  const key = { key: 'slow one', versionId: 'null', code: 'SlowDown', message: 'Reduce your rate.' };
+  expect(await empty('slow', [fault])).toMatchObject({
+    code: 1,
+    result: { versions: 0, kept: 1, examples: [key], empty: false },
+  });
+  expect(await empty('slow', [{ ...fault, times: 2 }])).toMatchObject({
+    code: 0,
+    result: { versions: 1, kept: 0, empty: true },
+  });
+  expect(await contents(bucket)).toEqual([]);
+});
+
+test('only what passes is tried again, what is denied is not', async () => {
+  const bucket = await makeBucket('mixed');
+  await put(bucket, ['slow', 'denied']);
+  const sent: string[][] = [];
+  const deny = watched((operation, input) => {
+    if (operation !== 'DeleteObjects') return;
+    expect(input.Delete.Quiet).toBe(true);
+    sent.push(input.Delete.Objects.map(({ Key }: { Key: string }) => Key));
+  });
+  deny.middlewareStack.add(
+    (next) => async (args) => {
+      const { Delete } = args.input as { Delete?: object };
+      if (!Delete || sent.length > 1) return next(args);
+      const Errors = ['slow', 'denied'].map((Key) => ({
+        Key,
+        VersionId: 'null',
+        Code: Key === 'slow' ? 'InternalError' : 'AccessDenied',
+        Message: 'no',
+      }));
+      return { output: { $metadata: {}, Errors }, response: {} } as never;
+    },
+    { step: 'build' },
+  );
+  expect(await emptyBucket(deny, { bucket })).toMatchObject({ versions: 1, kept: 1, empty: false });
+  expect(sent).toEqual([['denied', 'slow'], ['slow']]);
+  expect(await contents(bucket)).toEqual(['denied']);
+});
+
+test('uploads that may not be aborted are kept, those that are gone are not missed', async () => {
+  const bucket = await makeBucket('refused');
+  await startUploads(bucket, ['mine']);
+  const operation = 's3:AbortMultipartUpload';
+  const denied = await empty('refused', [{ operation, error: { name: 'AccessDenied', message: 'Not yours' } }]);
+  expect(denied).toMatchObject({ code: 1, result: { uploads: 0, kept: 1, empty: false } });
+  expect(denied.result.examples).toEqual([
+    { key: 'mine', versionId: null, code: 'AccessDenied', message: 'Not yours' },
+  ]);
+
+  const gone = await empty('refused', [{ operation, error: { name: 'NoSuchUpload' } }]);
+  expect(gone).toMatchObject({ code: 1, result: { uploads: 0, kept: 0, empty: false } });
+  expect(gone.stderr).toBe('Error: Something was added meanwhile: run it again.\n');
+  expect(await contents(bucket)).toEqual(['mine']);
+});
+
+test.each(['ListObjectVersions', 'ListMultipartUploads', 'AbortMultipartUpload', 'DeleteObjects', 'DeleteObject'])(
+  'an unexpected error of %s ends the work and goes up as it is',
+  async (operation) => {
+    const name = `fails-${operation.toLowerCase()}`;
+    const bucket = await makeBucket(name);
+    await put(bucket, ['object', 'odd\u0001']);
+    await startUploads(bucket, ['upload']);
+    const error = { name: 'InvalidRequest', message: 'Not today' };
+    // The command looks at the first page of versions before it begins.
+    const after = operation === 'ListObjectVersions' ? 1 : 0;
+    expect(await empty(name, [{ operation: `s3:${operation}`, after, error }])).toEqual({
+      code: 1,
+      result: null,
+      stderr: `Error: s3:${operation} failed: InvalidRequest: Not today\n`,
+    });
+    expect(await empty(name)).toMatchObject({ code: 0, result: { empty: true } });
+  },
+);
+
+test('Ctrl-C half-way ends with 130 and says how far it got; the next run finishes', async () => {
+  const bucket = await makeBucket('stopped', { versioned: true });
+  await put(bucket, numbered(2010));
+  const stopped = await empty('stopped', [{ operation: 's3:DeleteObjects', after: 2, times: 1, signal: 'SIGINT' }]);
+  expect(stopped).toMatchObject({ code: 130, result: null });
+  const said = /^Interrupted\. At least (\d+) deleted, 0 kept; another run goes on from here\.\n$/.exec(stopped.stderr);
+  const before = Number(said?.[1]);
+  expect([0, 1000, 2000]).toContain(before);
+
+  const finished = await empty('stopped');
+  expect(finished).toMatchObject({ code: 0, result: { empty: true } });
+  expect(finished.result.versions).toBeGreaterThanOrEqual(10);
+  expect(finished.result.versions).toBeLessThanOrEqual(2010 - before);
+  expect(await contents(bucket)).toEqual([]);
+});
+
+test('an abort during a pause ends the pause, one before the start lets nothing be deleted', async () => {
+  const bucket = await makeBucket('aborted');
+  await put(bucket, ['key']);
+  const reason = new Error('Enough.');
+  const stop = new AbortController();
+  const slow = watched(() => {});
+  slow.middlewareStack.add(
+    (next) => async (args) => {
+      if (!('Delete' in args.input)) return next(args);
+      setTimeout(() => stop.abort(reason), 50);
+      const Errors = [{ Key: 'key', VersionId: 'null', Code: 'ServiceUnavailable', Message: 'later' }];
+      return { output: { $metadata: {}, Errors }, response: {} } as never;
+    },
+    { step: 'build' },
+  );
+  const start = Date.now();
+  await expect(emptyBucket(slow, { bucket, signal: stop.signal })).rejects.toMatchObject({
+    name: 'AbortError',
+    message: 'Enough. At least 0 deleted, 0 kept; another run goes on from here.',
+  });
+  expect(Date.now() - start).toBeLessThan(450);
+  await expect(emptyBucket(client, { bucket, signal: stop.signal })).rejects.toThrow('Enough.');
+  expect(await contents(bucket)).toEqual(['key']);
+});
+
+test('several calls delete at once, as many as allowed, while the list goes on no faster', async () => {
+  const bucket = await makeBucket('parallel', { versioned: true });
+  await put(bucket, [...numbered(20), ...numbered(20)]);
+  let listed = 0;
+  let begun = 0;
+  let running = 0;
+  let most = 0;
+  let ahead = 0;
+  const deleted = new Set<string>();
+  const lost: string[] = [];
+  const small = watched((operation, input) => {
+    if (operation === 'ListObjectVersions') {
+      input.MaxKeys = 2;
+      listed++;
+      ahead = Math.max(ahead, listed - begun);
+      if (deleted.has(input.VersionIdMarker)) lost.push(input.KeyMarker);
+    }
+    if (operation !== 'DeleteObjects') return;
+    begun++;
+    running++;
+    most = Math.max(most, running);
+    for (const { VersionId } of input.Delete.Objects) deleted.add(VersionId);
+    return async () => {
+      await new Promise((done) => setTimeout(done, 30));
+      running--;
+    };
+  });
+  const told: string[] = [];
+  const onProgress = (text: string) => told.push(text);
+  expect(await emptyBucket(small, { bucket, concurrency: 3, onProgress })).toMatchObject({
+    versions: 40,
+    empty: true,
+  });
+  expect(most).toBe(3);
+  expect(ahead).toBeLessThanOrEqual(3);
+  // The mark where the next page begins is never deleted before that page is there.
+  expect(lost).toEqual([]);
+  expect(told.at(-1)).toBe('40 deleted, 0 kept');
+});
+
+test('one signal does for more calls at once than Node expects', async () => {
+  const bucket = await makeBucket('signal', { versioned: true });
+  await put(bucket, numbered(14));
+  let waiting = 0;
+  let release = () => {};
+  const twelve = new Promise<void>((done) => {
+    release = done;
+  });
+  const together = watched((operation, input) => {
+    if (operation === 'ListObjectVersions') input.MaxKeys = 1;
+    if (operation !== 'DeleteObjects') return;
+    if (++waiting === 12) release();
+    return twelve;
+  });
+  const warnings: string[] = [];
+  const warn = ({ message }: Error) => warnings.push(message);
+  process.on('warning', warn);
+  const { signal } = new AbortController();
+  expect(await emptyBucket(together, { bucket, concurrency: 12, signal })).toMatchObject({ versions: 14 });
+  process.off('warning', warn);
+  expect(warnings).toEqual([]);
+});
+
+test('a server that does not encode keys gets them back as they are', async () => {
+  const bucket = await makeBucket('unencoded');
+  await put(bucket, ['a%20b+c', '100%', 'plain']);
+  await startUploads(bucket, ['a%20b+c', '100%']);
+  const raw = watched((_operation, input) => {
+    delete input.EncodingType;
+  });
+  expect(await emptyBucket(raw, { bucket })).toMatchObject({ versions: 3, uploads: 2, empty: true });
+});
+
+test('a server that knows no versions is asked to delete by key alone', async () => {
+  const bucket = await makeBucket('unversioned');
+  await put(bucket, ['key']);
+  const page = { operation: 's3:ListObjectVersions', output: { Versions: [{ Key: 'key' }] } };
+  const Errors = [{ Key: 'key', Code: 'AccessDenied', Message: 'Not yours' }];
+  const denied = { operation: 's3:DeleteObjects', output: { Errors } };
+  expect(await empty('unversioned', [{ ...page, times: 2 }, denied])).toMatchObject({
+    code: 1,
+    result: { versions: 0, kept: 1, examples: [{ key: 'key', versionId: null, code: 'AccessDenied' }] },
+  });
+  expect(await empty('unversioned', [{ ...page, times: 2 }])).toMatchObject({
+    code: 0,
+    result: { versions: 1, empty: true },
+  });
+  expect(await contents(bucket)).toEqual([]);
+});
+
+test('a concurrency that is none is refused before anything is deleted', async () => {
+  const bucket = await makeBucket('none');
+  await put(bucket, ['key']);
+  await expect(emptyBucket(client, { bucket, concurrency: 0 })).rejects.toThrow(TypeError);
+  expect(await contents(bucket)).toEqual(['key']);
+});
+
+test('on a terminal it asks, tells what will be lost, and does it only for a yes', async () => {
+  const bucket = await makeBucket('asked', { versioned: true });
+  await put(bucket, ['key', 'key', 'other']);
+  const ask = (keys: string) =>
+    run(`npx tsx ${file} s3://paws-example-asked --local`, {
+      terminal: { columns: 120, type: [['[y/N]', keys]] },
+    });
+  const no = await ask('n\r');
+  expect(no).toMatchObject({ code: 1, stdout: expect.stringContaining('Nothing was done.') });
+  expect(no.stdout).toContain('Delete 3 versions and markers in s3://paws-example-asked');
+  expect(await ask('\x03')).toMatchObject({ code: 130, stdout: expect.stringContaining('Interrupted.') });
+  expect(await contents(bucket)).toHaveLength(3);
+  expect(await ask('y\r')).toMatchObject({ code: 0, stdout: expect.stringMatching(/^versions +3\r$/m) });
+  expect(await contents(bucket)).toEqual([]);
+});
+
+test('without a terminal and without --yes nothing is deleted', async () => {
+  const bucket = await makeBucket('unasked', { versioned: true });
+  await put(bucket, ['key', 'key', 'other']);
+  const { code, stdout, stderr } = await run(`npx tsx ${file} s3://paws-example-unasked --local`);
+  expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+  expect(stderr).toContain('Delete 3 versions and markers in s3://paws-example-unasked, and all unfinished uploads');
+  expect(stderr).toContain('--yes');
+  expect(await contents(bucket)).toHaveLength(3);
+});
+
+test.each(['paws-example', 's3://', 's3:///key', 'http://paws-example', '""'])(
+  '%s is refused and nothing is sent',
+  async (target) => {
+    const record = join(folder, 'sent-for-nothing');
+    const { code, stdout, stderr } = await run(`npx tsx ${file} ${target} --local --yes`, { record });
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+    expect(stderr).toContain('s3://BUCKET');
+    expect(existsSync(record)).toBe(false);
+  },
+);
+
+test('an unknown bucket is one clear error', async () => {
+  expect(await empty('nowhere')).toEqual({
+    code: 1,
+    result: null,
+    stderr: 'Error: s3:ListObjectVersions failed: NoSuchBucket: The specified bucket does not exist\n',
+  });
+  await expect(emptyBucket(client, { bucket: `${own}-nowhere` })).rejects.toMatchObject({
+    name: 'NoSuchBucket',
+  });
+});

@@ -1,0 +1,141 @@
+import { createServer, type RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { expect, onTestFinished, test, vi } from 'vitest';
+import { measureLatency } from '../../recipes/setup/15-measure-latency.ts';
+import { testRecipe } from '../harness.ts';
+
+const { run, file } = testRecipe(import.meta);
+const command = `npx tsx ${file}`;
+
+const region = (name: string) => ({ region: name });
+
+test('latency is the median of the tries, the nearest first', async () => {
+  const times = new Map([
+    ['far', [150]],
+    ['near', [0]],
+    ['middle', [60]],
+    // A slow answer among the others doesn't matter.
+    ['odd', [900, 30, 30, 900, 30, 30]],
+  ]);
+  const paths: string[] = [];
+  const { url } = await serve((request, response) => {
+    const name = request.url?.slice(1) ?? '';
+    const [first = 0, ...more] = times.get(name) as number[];
+    if (more.length > 0) times.set(name, more);
+    paths.push(name);
+    setTimeout(() => response.writeHead(404).end('not found'), first);
+  });
+  const rows = await measureLatency([...times.keys()].map(region), { urlOf: (name) => `${url}/${name}` });
+  expect(rows.map((row) => row.region)).toEqual(['near', 'odd', 'middle', 'far']);
+  for (const [index, delay] of [0, 30, 60, 150].entries()) {
+    const { latency } = rows[index] as { latency: number };
+    expect(latency).toBeGreaterThanOrEqual(delay - 2);
+    expect(latency).toBeLessThan(delay + 250);
+  }
+  expect(paths.filter((path) => path === 'far')).toHaveLength(6);
+});
+
+test('latency does not count the first answer, before which the connection is opened', async () => {
+  const delays = [0, 50, 400];
+  const { url } = await serve((_request, response) => setTimeout(() => response.end(), delays.shift()));
+  const [row] = await measureLatency([region('here')], { urlOf: () => url, tries: 2 });
+  expect(row?.latency).toBeGreaterThan(390);
+});
+
+test('latency is null where nobody answers, in the time that is allowed', async () => {
+  const silent = await serve(() => {});
+  const refusing = await serve(() => {});
+  await refusing.close();
+  const resetting = await serve((request) => request.socket.destroy());
+  const dribbling = await serve((_request, response) => {
+    response.writeHead(200, { 'content-length': 10 }).write('.');
+  });
+  const good = await serve((_request, response) => response.end());
+  const urls = { silent, refusing, resetting, dribbling, good };
+  const start = performance.now();
+  const rows = await measureLatency(Object.keys(urls).map(region), {
+    urlOf: (name) => urls[name as keyof typeof urls].url,
+    timeout: 500,
+    tries: 3,
+  });
+  expect(performance.now() - start).toBeLessThan(3000);
+  expect(rows[0]).toEqual({ region: 'good', latency: expect.any(Number) });
+  expect(rows.slice(1).map(({ latency }) => latency)).toEqual([null, null, null, null]);
+});
+
+test('latency is measured on one connection, of at most ten regions at a time', async () => {
+  let [now, most] = [0, 0];
+  const { url, server } = await serve((_request, response) => {
+    most = Math.max(most, ++now);
+    setTimeout(() => response.end('healthy', () => now--), 20);
+  });
+  let connections = 0;
+  server.on('connection', () => connections++);
+  const regions = Array.from({ length: 25 }, (_, i) => region(`r${i}`));
+  await measureLatency(regions, { urlOf: () => url, tries: 3 });
+  expect(most).toBeGreaterThan(5);
+  expect(most).toBeLessThanOrEqual(10);
+  expect(connections).toBeLessThan(30);
+});
+
+test('the measuring ends when the signal is aborted, for its reason', async () => {
+  const silent = await serve(() => {});
+  const stop = new AbortController();
+  const measuring = measureLatency([region('silent')], { urlOf: () => silent.url, signal: stop.signal });
+  setTimeout(() => stop.abort(new Error('enough')), 100);
+  await expect(measuring).rejects.toThrow('enough');
+});
+
+test('the measuring follows no redirect', async () => {
+  const elsewhere = vi.fn<RequestListener>((_request, response) => response.end());
+  const other = await serve(elsewhere);
+  const { url } = await serve((_request, response) => response.writeHead(302, { location: other.url }).end());
+  const [row] = await measureLatency([region('here')], { urlOf: () => url, tries: 1 });
+  expect(row).toEqual({ region: 'here', latency: expect.any(Number) });
+  expect(elsewhere).not.toHaveBeenCalled();
+});
+
+test('it is refused with --local, and so is what is no code or number, before anything is sent', async () => {
+  const refused = {
+    '--local': 'this measures the way to AWS: not with --local',
+    'eu-west-1 Ireland': '"Ireland" is no code of a region such as eu-west-1',
+    'eu-west-1 --tries 0': '--tries takes 1 to 1000, not "0"',
+  };
+  for (const [options, message] of Object.entries(refused)) {
+    expect(await run(`${command} ${options}`)).toEqual({ code: 2, stdout: '', stderr: `Error: ${message}\n` });
+  }
+});
+
+test('the named regions are asked at AWS; without a name all that are enabled', async () => {
+  const env = {
+    AWS_ENDPOINT_URL: process.env.COOKBOOK_LOCALSTACK as string,
+    AWS_SECRET_ACCESS_KEY: 'test',
+    AWS_REGION: 'us-east-1',
+  };
+  const hosts = (text: string) => [...text.matchAll(/a connection to (\S+)$/gm)].map(([, host]) => host);
+  const two = await run(`${command} eu-west-1 cn-north-1 --tries 1 --json`, { env });
+  // The tests refuse the connections. So there is no time.
+  expect(new Set(hosts(two.stderr))).toEqual(
+    new Set(['ec2.eu-west-1.amazonaws.com', 'ec2.cn-north-1.amazonaws.com.cn']),
+  );
+  expect(two.code).toBe(0);
+  expect(JSON.parse(two.stdout)).toEqual([
+    { region: 'eu-west-1', latency: null },
+    { region: 'cn-north-1', latency: null },
+  ]);
+  const all = await run(`${command} --tries 1`, { env });
+  expect(all).toMatchObject({ code: 0, stdout: expect.stringMatching(/^us-east-1 +no answer$/m) });
+});
+
+/** An HTTP server of the test's own, which ends with it. */
+async function serve(listener: RequestListener) {
+  const server = createServer(listener).listen(0, '127.0.0.1');
+  await new Promise((listening) => server.once('listening', listening));
+  const close = () =>
+    new Promise((closed) => {
+      server.close(closed);
+      server.closeAllConnections();
+    });
+  onTestFinished(async () => void (await close()));
+  return { server, close, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
+}
