@@ -7,10 +7,9 @@ import { copyPart } from '../shared/header.ts';
 import { listRecipes, type Recipe, root } from './run.ts';
 
 const chapters = { setup: '1 Setup', ec2: '2 EC2', s3: '3 S3' };
-const recipes = listRecipes();
 const link = ({ number, title, file }: Recipe) => `[${number} ${title}](${file})`;
 
-function index(): string {
+function index(recipes: Recipe[]): string {
   return Object.entries(chapters)
     .map(([folder, title]) => {
       const own = recipes.filter(({ file }) => file.startsWith(`recipes/${folder}/`));
@@ -29,24 +28,31 @@ function sdkCommands(recipe: Recipe): string {
   return [...new Set(names.map((name) => `\`${name}\``))].join(', ');
 }
 
-function calls(): string {
+function calls(recipes: Recipe[]): string {
   const rows = recipes.flatMap((recipe) =>
     recipe.book.map((call) => `| \`${call}\` | ${link(recipe)} | ${sdkCommands(recipe)} |`),
   );
   return `| boto, 2011 | recipe | AWS SDK for JavaScript v3 |\n|---|---|---|\n${rows.join('\n')}`;
 }
 
-const path = `${root}README.md`;
-const old = readFileSync(path, 'utf8');
-let text = old;
-for (const [name, body] of Object.entries({ index: index(), calls: calls() })) {
-  const place = new RegExp(`(<!-- ${name} -->\\n)[\\s\\S]*?(<!-- end -->)`);
-  if (!place.test(text)) throw new Error(`README.md has no place for ${name}`);
-  text = text.replace(place, (_, start, end) => `${start}\n${body}\n\n${end}`);
+/** A README with the index and the table of calls as the headers have them. */
+export function withDocs(readme: string, recipes: Recipe[]): string {
+  let text = readme;
+  for (const [name, body] of Object.entries({ index: index(recipes), calls: calls(recipes) })) {
+    const place = new RegExp(`(<!-- ${name} -->\\n)[\\s\\S]*?(<!-- end -->)`);
+    if (!place.test(text)) throw new Error(`README.md has no place for ${name}`);
+    text = text.replace(place, (_, start, end) => `${start}\n${body}\n\n${end}`);
+  }
+  return text;
 }
-if (text === old) process.exit(0);
-if (process.argv.includes('--check')) {
-  console.error('README.md is not what the headers of the recipes say: run `npm run docs`.');
-  process.exit(1);
+
+if (process.argv[1] === import.meta.filename) {
+  const path = `${root}README.md`;
+  const old = readFileSync(path, 'utf8');
+  const text = withDocs(old, listRecipes());
+  if (text !== old && process.argv.includes('--check')) {
+    console.error('README.md is not what the headers of the recipes say: run `npm run docs`.');
+    process.exit(1);
+  }
+  writeFileSync(path, text);
 }
-writeFileSync(path, text);
