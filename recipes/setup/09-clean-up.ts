@@ -106,19 +106,19 @@ const kinds: Kind[] = [
   {
     prefix: 'i-',
     name: 'instance',
-    cost: 'by the hour',
+    cost: 'billed by the hour',
     remove: ({ ec2 }, { id, region }, signal) => terminateInstance(ec2(region), { instanceId: id, signal }),
   },
   {
     prefix: 'vol-',
     name: 'volume',
-    cost: 'by the month',
+    cost: 'billed by the month',
     remove: ({ ec2 }, { id, region }) => ec2(region).send(new DeleteVolumeCommand({ VolumeId: id })),
   },
   {
     prefix: 'sgr-',
     name: 'security group rule',
-    cost: 'nothing',
+    cost: 'free',
     remove: async ({ ec2 }, { id, region }) => {
       const SecurityGroupRuleIds = [id];
       const { SecurityGroupRules = [] } = await ec2(region).send(
@@ -131,13 +131,13 @@ const kinds: Kind[] = [
   {
     prefix: 'sg-',
     name: 'security group',
-    cost: 'nothing',
+    cost: 'free',
     remove: ({ ec2 }, { id, region }) => ec2(region).send(new DeleteSecurityGroupCommand({ GroupId: id })),
   },
   {
     prefix: 'key-',
     name: 'key pair',
-    cost: 'nothing',
+    cost: 'free',
     // By its name: LocalStack deletes none by its id, and EC2 says nothing of one that is not there.
     remove: async ({ ec2 }, { id, region }) => {
       const Filters = [{ Name: 'key-pair-id', Values: [id] }];
@@ -149,7 +149,7 @@ const kinds: Kind[] = [
   {
     prefix: 's3://',
     name: 'bucket',
-    cost: 'for what is in it',
+    cost: 'billed for what is in it',
     remove: async ({ s3 }, { id, region }, signal) => {
       const bucket = id.slice('s3://'.length);
       await emptyBucket(s3(region), { bucket, signal });
@@ -236,7 +236,7 @@ recipe(import.meta, (command) =>
       const regions = allRegions ? await findEnabledRegions(ec2()) : [region];
       const named = targets.map((id) => ({ id, region }));
       const resources = all || value ? await findTagged({ ec2, s3 }, { key: 'paws', value, regions }) : named;
-      const list = resources.map((one) => `  ${one.id} in ${one.region}, costs ${kindOf(one).cost}\n`).join('');
+      const list = resources.map((one) => `  ${one.id} in ${one.region}, ${kindOf(one).cost}\n`).join('');
       if (list) await confirm(`${list}Delete these for good?`);
       const outcomes = await cleanUp({ ec2, s3 }, { resources, signal: interrupted(), onProgress: progress });
       print(outcomes);

@@ -127,7 +127,7 @@ test('the list and what it costs come before the question, and no leaves everyth
   const id = await keyPair('asked', paws('2.16'));
   const unasked = await cleanUp('--all');
   expect(unasked).toMatchObject({ code: 2, stdout: '' });
-  expect(unasked.stderr).toContain(`${id} in us-east-1, costs nothing`);
+  expect(unasked.stderr).toContain(`${id} in us-east-1, free`);
   const no = await cleanUp('--all', { terminal: { columns: 80, type: [['[y/N]', 'n\r']] } });
   expect(no).toMatchObject({ code: 1, stdout: expect.stringContaining('Nothing was done.') });
   expect(await keyNames()).toContain('asked');
