@@ -10,6 +10,12 @@ import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 
+// It is seldom in the PATH, and wants to be called by its full path, for it starts itself again.
+const folders = ['/usr/sbin', '/usr/local/sbin', ...(process.env.PATH ?? '').split(':'), '/opt/homebrew/sbin'];
+/** Where the server is; undefined if it is not installed. */
+export const sshdPath = folders.map((path) => join(path, 'sshd')).find((path) => existsSync(path));
+export const sshdHint = "needs OpenSSH's server: apt install openssh-server";
+
 export interface Sshd {
   port: number;
   /** The user who runs the tests, the only one who can log in. */
@@ -69,10 +75,7 @@ export async function startSshd({
   hostKeys?: ('ed25519' | 'rsa')[];
   config?: string[];
 } = {}): Promise<Sshd> {
-  // It is seldom in the PATH, and wants to be called by its full path, for it starts itself again.
-  const folders = ['/usr/sbin', '/usr/local/sbin', ...(process.env.PATH ?? '').split(':'), '/opt/homebrew/sbin'];
-  const sshd = folders.map((path) => join(path, 'sshd')).find((path) => existsSync(path));
-  if (!sshd) throw new Error("These tests need OpenSSH's server: apt install openssh-server");
+  if (!sshdPath) throw new Error(sshdHint);
   // Where the service has never run, its folder for privilege separation is missing. Only root's sshd looks for it.
   if (process.getuid?.() === 0) mkdirSync('/run/sshd', { recursive: true, mode: 0o755 });
 
@@ -107,7 +110,7 @@ export async function startSshd({
       ...config,
     ];
     const options = settings.flatMap((line) => ['-o', line]);
-    const server = spawn(sshd, ['-D', '-e', '-f', '/dev/null', ...options], {
+    const server = spawn(sshdPath, ['-D', '-e', '-f', '/dev/null', ...options], {
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     let log = '';
