@@ -101,12 +101,12 @@ export async function runOverSsh(options: SshOptions): Promise<SshResult> {
   };
 
   // A socket of our own: the client's end() and destroy() leave one half open when the server is silent.
-  const sock = connect({ host, port });
+  // Probed when idle, so that a machine which is gone without a word is given up within half a minute.
+  const sock = connect({ host, port, keepAlive: true, keepAliveInitialDelay: 15_000 });
   if (signal) addAbortSignal(signal, sock);
   try {
     const login = { username, privateKey: readFileSync(privateKey), readyTimeout: connectTimeout * 1000 };
-    // Kept alive, so that a machine which is gone without a word is given up after a minute.
-    const client = new ssh2.Client().connect({ sock, ...login, algorithms, hostVerifier, keepaliveInterval: 15_000 });
+    const client = new ssh2.Client().connect({ sock, ...login, algorithms, hostVerifier });
     stage = ['SshUnreachable', 'Is the instance running, the address public, the port open to you?'];
     const [exitCode, endedBy = null] = await new Promise<[(number | null)?, string?]>((resolve, reject) => {
       client.on('error', reject).on('close', () => reject(new Error('Closed by the other side')));
@@ -117,14 +117,17 @@ export async function runOverSsh(options: SshOptions): Promise<SshResult> {
           if (error) return reject(error);
           // A command that reads its standard input would wait for ever.
           channel.eof();
+          // The socket waits until all is written. Pausing the two streams is not enough: they share one window, and
+          // what one of them reads lets the server send more for the other.
+          let unwritten = 0;
           const pass = (from: Readable, to: Writable) =>
             from.on('data', (chunk: Buffer) => {
-              // Both, for they share one window: reading one would let the server send more for the other.
-              for (const stream of [channel, channel.stderr]) stream.pause();
+              unwritten++;
+              sock.pause();
               to.once('error', reject).write(chunk, (error) => {
                 if (error) return reject(error);
                 to.off('error', reject);
-                for (const stream of [channel, channel.stderr]) stream.resume();
+                if (--unwritten === 0) sock.resume();
               });
             });
           pass(channel, stdout);
