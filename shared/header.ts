@@ -115,10 +115,10 @@ export function copyPart(source: string, file: string): string {
 }
 
 /** What `--help` adds to the options. */
-export function helpOf({ run, aws, cost, undo }: Header): string {
+export function helpOf({ run, aws, permissions, cost, undo }: Header): string {
   const examples = [...run, ...aws].map((line) => `  ${line}\n`).join('');
-  const real = '  Without --local they work on AWS, with your own credentials and region.';
-  return `Examples:\n${examples}${real}\n\nCost: ${cost}\nUndo: ${undo ?? 'nothing'}`;
+  const real = '  Without --local they work on AWS, with your own credentials and region.\n';
+  return `Examples:\n${examples}${permissions.length > 0 ? real : ''}\nCost: ${cost}\nUndo: ${undo ?? 'nothing'}`;
 }
 
 /** The least IAM policy that a recipe works with, as JSON. Words in capitals stand for your own. */

@@ -200,6 +200,7 @@ test.each([
   ['a time of JSON', '"2026-03-01T09:08:07.123Z"', '"<time>"'],
   ['how long it took', 'after 12 s, 3.5 ms and 4 min', 'after <n> s, <n> ms and <n> min'],
   ['an address', '192.0.2.17/32', '<address>/32'],
+  ['a version within a row', 'npm   11.4.2  supported', 'npm  <version>  supported'],
   ['a public name', 'ec2-54-1-2-3.compute-1.amazonaws.com', 'ec2-<address>.compute-1.amazonaws.com'],
   ['a fingerprint', `SHA256:${'aB3/+'.repeat(8)}xyz`, '<fingerprint>'],
   ['a fingerprint of bytes', Array(20).fill('0f').join(':'), '<fingerprint>'],

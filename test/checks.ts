@@ -115,6 +115,7 @@ export function mask(text: string): string {
     .replace(/\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?(\.\d+)?( UTC|Z)?/g, '<time>')
     .replace(/\b\d+(\.\d+)?(?= ?(ms|s|min|h)\b)/g, '<n>')
     .replace(/\b\d{1,3}(\.\d{1,3}){3}\b/g, '<address>')
+    .replace(/(?<= {2})\d+\.\d+\.\d+(?= {2})/g, '<version>')
     .replace(/(?<=ec2-)\d+(-\d+){3}/g, '<address>')
     .replace(/(SHA256:|MD5:)?[A-Za-z0-9+/]{43}=?|([0-9a-f]{2}:){15,19}[0-9a-f]{2}/g, '<fingerprint>')
     .replace(/ {2,}/g, '  ')
