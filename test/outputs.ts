@@ -7,7 +7,7 @@ import { listRecipes, root, temporaryFolder } from './run.ts';
 
 /** A recipe's source with this text as its `@output`. */
 export function withOutput(source: string, printed: string): string {
-  const block = printed.split('\n').map((line) => ` *   ${line}\n`);
+  const block = printed.split('\n').map((line) => `${` *   ${line}`.trimEnd()}\n`);
   // All lines after the tag up to the next one.
   return source.replace(/(?<=\n \* @output\n)(?: \*(?! @).*\n)*/, () => block.join(''));
 }

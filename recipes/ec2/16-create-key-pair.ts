@@ -15,7 +15,8 @@
  *
  * Key pairs belong to a region. Where the file is there and EC2 doesn't know the name, in your second region or
  * after a clean-up, the public half of the file is imported, and one file serves everywhere. Where EC2 knows the
- * name and the file is missing, nobody can help: name the right file, take another name, or delete the key pair.
+ * name and the file is missing, the private key can't be had again: name the right file, take another name, or delete
+ * the key pair. Undoing leaves the file.
  *
  * The default is Ed25519. Take RSA for Windows, whose administrator password EC2 encrypts with it.
  *
@@ -67,10 +68,11 @@ export interface CreatedKeyPair {
  * @param ec2 - Its region is the one of the key pair.
  * @param options.keyName - Name of the key pair.
  * @param options.file - Where the private key is, or is saved with mode 0600; its folder is made if need be.
- * @param options.keyType - `ed25519`, the default, or `rsa`.
+ * @param options.keyType - Of a new pair: `ed25519`, the default, or `rsa`.
  * @param options.tags - Tags to put on a key pair that is created or imported. None by default.
  * @returns The key pair, and what had to be done.
- * @throws Error when EC2's key pair and the file don't belong together, or when one can't be had any more.
+ * @throws Error when EC2's key pair and the file don't belong together, when EC2 has the pair but the file is missing,
+ *   or when the file is no private key without a passphrase.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateKeyPair.html
  *
  * @example
@@ -101,7 +103,7 @@ export async function createKeyPair(
     return { keyName, keyPairId: known.keyPairId, file, created: false, imported: false };
   }
   if (known) {
-    throw new Error(`EC2 has the key pair ${keyName} and hands its private key out no more, but there is no ${file}`);
+    throw new Error(`EC2 has the key pair ${keyName} but hands its private key out only once, and there is no ${file}`);
   }
   if (publicKey) {
     const { KeyPairId } = await ec2.send(
@@ -126,8 +128,8 @@ export async function createKeyPair(
     return { keyName, keyPairId: keyPairId as string, file, created: true, imported: false };
   } catch (error) {
     // A key pair without its private key only blocks the name.
-    if (keyPairId) await ec2.send(new DeleteKeyPairCommand({ KeyName: keyName }));
     await rm(file);
+    if (keyPairId) await ec2.send(new DeleteKeyPairCommand({ KeyName: keyName }));
     throw error;
   } finally {
     await handle.close();
@@ -138,7 +140,8 @@ async function describeKeyPair(ec2: EC2Client, name: string) {
   // By a filter, which finds nothing where a name would be an error.
   const Filters = [{ Name: 'key-name', Values: [name] }];
   const { KeyPairs = [] } = await ec2.send(new DescribeKeyPairsCommand({ Filters, IncludePublicKey: true }));
-  const [pair] = KeyPairs;
+  // A name with * or ? in it would match others, too.
+  const pair = KeyPairs.find(({ KeyName }) => KeyName === name);
   return pair && { keyPairId: pair.KeyPairId as string, publicKey: withoutComment(pair.PublicKey as string) };
 }
 

@@ -14,7 +14,10 @@
  * this takes one address, and the world only if it is typed and confirmed. Old rules stay: look at them with
  * `aws ec2 describe-security-group-rules`.
  *
- * A group belongs to one VPC; this one goes into the default VPC unless you name another. An account without a
+ * Everything that uses the group is opened; a new group also lets all traffic out. To be reached, an instance needs
+ * a public address and a route besides.
+ *
+ * A group belongs to one VPC; this one goes into the default VPC unless you name another. A region without a
  * default VPC gets a new one by `aws ec2 create-default-vpc`. Groups are free.
  *
  * If you would rather open no port at all, there is Session Manager of AWS Systems Manager, or an EC2 Instance
@@ -73,7 +76,7 @@ export interface AllowedSsh {
  * @param options.vpcId - The VPC. The default VPC by default.
  * @param options.tags - Tags to put on a group that is created. None by default.
  * @returns The group, and what had to be done.
- * @throws RangeError when the CIDR is none.
+ * @throws RangeError when the CIDR is not a valid one.
  * @throws Error when there is no default VPC.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_AuthorizeSecurityGroupIngress.html
  *
@@ -145,8 +148,9 @@ export async function allowSsh(
  */
 export async function findMyAddress({ signal }: { signal?: AbortSignal } = {}): Promise<string> {
   const answer = await fetch('https://checkip.amazonaws.com', { signal }).catch(() => null);
+  signal?.throwIfAborted();
   const address = (await answer?.text())?.trim() ?? '';
-  if (isIP(address) !== 4) throw new Error('checkip.amazonaws.com did not tell this machine its address: give --cidr');
+  if (isIP(address) !== 4) throw new Error('checkip.amazonaws.com did not tell this machine its address');
   return `${address}/32`;
 }
 

@@ -7,18 +7,19 @@
  *
  * ## Solution
  * AWS publishes the newest Amazon Linux 2023 under a parameter that anybody may read, one for each processor
- * architecture. Ask EC2 which architecture the instance type has, read the parameter, look at the image. Images
- * of others are found by owner and name, and the newest is taken.
+ * architecture. Ask EC2 which architecture the instance type has, read the parameter, look at the image. Other
+ * publishers' images are looked up by owner and name, and the newest is taken.
  *
  * ## Discussion
  * An image id is good in one region only and grows old within weeks: look it up each time instead of keeping it
- * in a file. The book had the ids in a table, as one had to.
+ * in a file.
  *
  * Names can be chosen by anybody, so never search by name without an owner: somebody else's
  * `ubuntu-24.04-fixed` would be the newest. Owners are account numbers, `self`, `amazon` or `aws-marketplace`;
  * Canonical's, for Ubuntu, is 099720109477.
  *
- * Deprecated images are left out, except your own.
+ * Deprecated images are left out, except your own. "Newest" is by date only: name the release in the pattern, or a
+ * rebuilt older one may win. Images of AWS Marketplace, and those with Windows, cost extra by the hour.
  *
  * @run npx tsx recipes/ec2/18-find-image.ts --instance-type t4g.nano --local
  * @output
@@ -62,7 +63,7 @@ export interface FoundImage {
 }
 
 /**
- * Finds the newest image that runs on an instance type.
+ * Finds the newest image for the processor of an instance type.
  *
  * @param ec2 - Its region is the one that the image is for.
  * @param ssm - Of the same region.
@@ -115,7 +116,7 @@ export async function findImage(
   // Dates of this form sort as they are.
   images.sort((a, b) => (b.CreationDate as string).localeCompare(a.CreationDate as string));
   const [image] = images;
-  if (!image) throw new Error(`${owner} has no image "${name}" for ${architecture} in this region`);
+  if (!image) throw new Error(`${owner ?? 'amazon'} has no image "${name}" for ${architecture} in this region`);
   const root = image.BlockDeviceMappings?.find(({ DeviceName }) => DeviceName === image.RootDeviceName);
   return {
     imageId: image.ImageId as string,

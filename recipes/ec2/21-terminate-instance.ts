@@ -2,7 +2,7 @@
  * 2.21 Terminate an instance
  *
  * ## Problem
- * You don't need an instance any more, and want it gone, with nothing that goes on costing left behind unseen.
+ * You don't need an instance any more, and want it gone, without leaving anything behind that you still pay for.
  *
  * ## Solution
  * Look first at what the instance would leave: volumes that are not deleted with it, and Elastic IP addresses.
@@ -64,9 +64,9 @@ export interface TerminatedInstance extends Kept {
  *
  * @param ec2 - Of the instance's region.
  * @param options.instanceId - The instance.
- * @param options.signal - Aborts the wait; the instance goes all the same.
+ * @param options.signal - Aborts the wait; the instance is still terminated.
  * @param options.onProgress - Called each second with a text for people.
- * @returns The instance, and what stays of it. The same again for an instance that was terminated before.
+ * @returns The instance, and what stays of it. Of an instance that was terminated before, EC2 knows no more.
  * @throws OperationNotPermitted when the instance is protected; InvalidInstanceID.NotFound when there is none.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_TerminateInstances.html
  *
@@ -138,7 +138,7 @@ recipe(import.meta, (command) =>
       const { keptVolumes, keptAddresses } = await findKept(ec2, { instanceId });
       const kept = [...keptVolumes, ...keptAddresses].join(', ');
       await confirm(
-        `Terminate ${instanceId} for good? ${kept ? `These stay and go on costing: ${kept}.` : 'Nothing of it stays.'}`,
+        `Terminate ${instanceId} for good? ${kept ? `These stay and go on costing: ${kept}.` : 'No volume or address of it stays.'}`,
       );
       print(await terminateInstance(ec2, { instanceId, signal: interrupted(), onProgress: progress }));
     }),

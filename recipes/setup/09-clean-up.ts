@@ -12,8 +12,8 @@
  * ## Discussion
  * Deleting is for good. A bucket is emptied first, with all versions of its objects.
  *
- * What the recipes made is found by its tag with the key `paws` (1.14). The functions that you copy set no tags of their own, so what
- * your programs make is never deleted by `--all`.
+ * What the recipes made is found by its tag with the key `paws` (1.14). The functions that you copy set no tags of
+ * their own, so what your programs make is never deleted by `--all`.
  *
  * `--all` looks in one region, `--all --all-regions` in every region that your account has enabled. Buckets are
  * found wherever they are.

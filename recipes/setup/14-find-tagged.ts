@@ -2,8 +2,8 @@
  * 1.14 Find what carries a tag
  *
  * ## Problem
- * You tag what you make, and want the list: of one project, or of all that this cookbook's recipes left behind,
- * in one region or in all.
+ * You tag what you make, and want the list: of one project, or of all that this cookbook's recipes left behind.
+ * Instances and what goes with them are looked for in one region or in all, buckets wherever they are.
  *
  * ## Solution
  * Ask EC2 in each region for the tag, all regions at once, and read the tags of each bucket.
@@ -120,15 +120,15 @@ async function findInEc2(ec2: EC2Client, key: string, region: string): Promise<T
   const tagged = { Name: 'tag-key', Values: [key] };
   const Filters = [tagged];
   const alive = { Name: 'instance-state-name', Values: ['pending', 'running', 'stopping', 'stopped'] };
-  for await (const page of paginateDescribeInstances({ client: ec2 }, { Filters: [tagged, alive] })) {
+  for await (const page of paginateDescribeInstances({ client: ec2, pageSize: 500 }, { Filters: [tagged, alive] })) {
     for (const { Instances = [] } of page.Reservations ?? []) {
       for (const { InstanceId, Tags } of Instances) add(InstanceId, Tags);
     }
   }
-  for await (const page of paginateDescribeVolumes({ client: ec2 }, { Filters })) {
+  for await (const page of paginateDescribeVolumes({ client: ec2, pageSize: 500 }, { Filters })) {
     for (const { VolumeId, Tags } of page.Volumes ?? []) add(VolumeId, Tags);
   }
-  for await (const page of paginateDescribeSecurityGroups({ client: ec2 }, { Filters })) {
+  for await (const page of paginateDescribeSecurityGroups({ client: ec2, pageSize: 500 }, { Filters })) {
     for (const { GroupId, Tags } of page.SecurityGroups ?? []) add(GroupId, Tags);
   }
   // Key pairs come all at once.
@@ -139,10 +139,13 @@ async function findInEc2(ec2: EC2Client, key: string, region: string): Promise<T
 
 async function findBuckets(s3: Clients['s3'], key: string, home: string): Promise<Tagged[]> {
   const found: Tagged[] = [];
+  const clients = new Map<string, S3Client>();
   const look = async ({ Name, BucketRegion: region = home }: Bucket) => {
+    const client = clients.get(region) ?? s3(region);
+    clients.set(region, client);
     try {
       // A bucket answers for its tags in its own region only.
-      const { TagSet = [] } = await s3(region).send(new GetBucketTaggingCommand({ Bucket: Name }));
+      const { TagSet = [] } = await client.send(new GetBucketTaggingCommand({ Bucket: Name }));
       const tag = TagSet.find(({ Key }) => Key === key);
       if (tag) found.push({ id: `s3://${Name}`, region, value: tag.Value as string });
     } catch (error) {

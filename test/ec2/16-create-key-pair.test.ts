@@ -62,7 +62,7 @@ test('a name whose private key is elsewhere is an error, and so is one that belo
   expect(missing).toMatchObject({
     code: 1,
     stdout: '',
-    stderr: expect.stringContaining('hands its private key out no more'),
+    stderr: expect.stringContaining('hands its private key out only once'),
   });
   await create(`--key-name other --file ${folder}/other.pem`);
   const other = readFileSync(`${folder}/other.pem`, 'utf8');
