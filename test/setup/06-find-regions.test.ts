@@ -1,6 +1,4 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { createServer, type RequestListener } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { DescribeAvailabilityZonesCommand, DescribeRegionsCommand, EC2Client } from '@aws-sdk/client-ec2';
 import { GetParameterCommand, SSMClient } from '@aws-sdk/client-ssm';
@@ -8,6 +6,7 @@ import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { findDefaultRegion, findRegions, type Region } from '../../recipes/setup/06-find-regions.ts';
 import { testRecipe } from '../harness.ts';
 import { temporaryFolder } from '../run.ts';
+import { serve } from '../serve.ts';
 
 const { account, run, file, ec2 } = testRecipe(import.meta);
 const command = `npx tsx ${file}`;
@@ -385,16 +384,3 @@ test('an abort while zones are asked for is not taken for a region that failed',
   await expect(finding).rejects.toThrow('enough');
   expect(problems).not.toHaveBeenCalled();
 });
-
-/** An HTTP server of the test's own, which ends with it. */
-async function serve(listener: RequestListener) {
-  const server = createServer(listener).listen(0, '127.0.0.1');
-  await new Promise((listening) => server.once('listening', listening));
-  const close = () =>
-    new Promise((closed) => {
-      server.close(closed);
-      server.closeAllConnections();
-    });
-  onTestFinished(async () => void (await close()));
-  return { server, close, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
-}

@@ -1,8 +1,8 @@
-import { createServer, type RequestListener } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { expect, onTestFinished, test, vi } from 'vitest';
+import type { RequestListener } from 'node:http';
+import { expect, test, vi } from 'vitest';
 import { measureLatency } from '../../recipes/setup/15-measure-latency.ts';
 import { testRecipe } from '../harness.ts';
+import { serve } from '../serve.ts';
 
 const { run, file } = testRecipe(import.meta);
 const command = `npx tsx ${file}`;
@@ -126,16 +126,3 @@ test('the named regions are asked at AWS; without a name all that are enabled', 
   const all = await run(`${command} --tries 1`, { env });
   expect(all).toMatchObject({ code: 0, stdout: expect.stringMatching(/^us-east-1 +no answer$/m) });
 });
-
-/** An HTTP server of the test's own, which ends with it. */
-async function serve(listener: RequestListener) {
-  const server = createServer(listener).listen(0, '127.0.0.1');
-  await new Promise((listening) => server.once('listening', listening));
-  const close = () =>
-    new Promise((closed) => {
-      server.close(closed);
-      server.closeAllConnections();
-    });
-  onTestFinished(async () => void (await close()));
-  return { server, close, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
-}
