@@ -5,10 +5,10 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { appendFileSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
+import { freePort } from './program.ts';
 
 // It is seldom in the PATH, and wants to be called by its full path, for it starts itself again.
 const folders = ['/usr/sbin', '/usr/local/sbin', ...(process.env.PATH ?? '').split(':'), '/opt/homebrew/sbin'];
@@ -46,15 +46,6 @@ function childrenOf(parent: number, all = false): number[] {
   const children = (of: number): number[] => pairs.flatMap(([pid = 0, ppid]) => (ppid === of ? [pid] : []));
   const below = (of: number): number[] => children(of).flatMap((pid) => [pid, ...below(pid)]);
   return all ? below(parent) : children(parent);
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  return typeof address === 'object' && address ? address.port : 0;
 }
 
 /**

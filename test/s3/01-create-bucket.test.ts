@@ -1,8 +1,9 @@
 import { GetBucketTaggingCommand, GetPublicAccessBlockCommand, HeadBucketCommand } from '@aws-sdk/client-s3';
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { createBucket } from '../../recipes/s3/01-create-bucket.ts';
 import { sandbox, testRecipe } from '../harness.ts';
+import { keysOf, startVersitygw, versitygw } from '../versitygw.ts';
 
 const { bucket, run, file, s3 } = testRecipe(import.meta);
 const neighbour = sandbox({ url: `${import.meta.url}?neighbour` });
@@ -109,4 +110,19 @@ test('any other name passes the check', async () => {
     }),
     { numRuns: 200 },
   );
+});
+
+test.skipIf(!versitygw)('another S3 server, which checks who asks, gets a bucket too', async () => {
+  const server = await startVersitygw();
+  onTestFinished(server.stop);
+  const env = keysOf(server);
+  const command = `npx tsx ${file} paws-example --endpoint-url ${server.url} --json`;
+  const stranger = await run(command, { env: { ...env, AWS_SECRET_ACCESS_KEY: 'wrong' } });
+  expect(stranger).toMatchObject({ code: 1, stdout: '' });
+  expect(stranger.stderr).toMatch(/^Error: s3:ListBuckets failed: SignatureDoesNotMatch: .*\n.*credentials are wrong/);
+  for (const created of [true, false]) {
+    const result = await run(command, { env });
+    expect(result).toMatchObject({ code: 0, stderr: '' });
+    expect(JSON.parse(result.stdout)).toEqual({ bucket: 'paws-example', region: 'us-east-1', created });
+  }
 });

@@ -3,8 +3,8 @@ import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer, type RequestListener } from 'node:http';
 import { afterAll, expect, test } from 'vitest';
 import { copyPart, parseHeader, policyOf } from '../../shared/header.ts';
-import { freePort } from '../global-setup.ts';
 import { sandbox } from '../harness.ts';
+import { freePort } from '../program.ts';
 import { root, tsx } from '../run.ts';
 
 const { run, folder, account } = sandbox(import.meta);

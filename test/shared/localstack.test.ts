@@ -14,13 +14,14 @@ import {
 } from 'node:fs';
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
-import { type AddressInfo, createServer as createSocketServer, type Server } from 'node:net';
+import { createServer as createSocketServer, type Server } from 'node:net';
 import { homedir, networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { localStackUrl } from '../../shared/localstack.ts';
+import { freePort } from '../program.ts';
 
 const repository = join(import.meta.dirname, '../..');
 const script = join(repository, 'shared/localstack.ts');
@@ -69,16 +70,6 @@ async function newPlace(cache = shared, more: NodeJS.ProcessEnv = {}) {
   cleanUps.push(() => existsSync(folder) && run('stop'));
   const log = join(folder, 'localstack.log');
   return { port, url: `http://127.0.0.1:${port}`, env, cookbook, folder, log, begin, run, pid };
-}
-
-function freePort(): Promise<number> {
-  const server = createSocketServer();
-  return new Promise((resolve) => {
-    server.listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as AddressInfo;
-      server.close(() => resolve(port));
-    });
-  });
 }
 
 async function listen(server: Server, port: number) {
