@@ -202,6 +202,7 @@ test.each([
   ['an address', '192.0.2.17/32', '<address>/32'],
   ['a version within a row', 'npm   11.4.2  supported', 'npm  <version>  supported'],
   ['a public name', 'ec2-54-1-2-3.compute-1.amazonaws.com', 'ec2-<address>.compute-1.amazonaws.com'],
+  ['a request id', '2ec62d16-b1fd-4cd7-8f4d-ddd59363d9ef', '<request id>'],
   ['a fingerprint', `SHA256:${'aB3/+'.repeat(8)}xyz`, '<fingerprint>'],
   ['a fingerprint of bytes', Array(20).fill('0f').join(':'), '<fingerprint>'],
   ['how wide a column is', 'id       state', 'id  state'],

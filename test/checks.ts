@@ -111,6 +111,7 @@ export function checkOptions(header: Pick<Header, 'run' | 'aws'>, help: string):
 /** A printed text without what differs from run to run: ids, times, addresses, versions. */
 export function mask(text: string): string {
   return text
+    .replace(/\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b/g, '<request id>')
     .replace(/\b([a-z]+-)[0-9a-f]{8,17}\b/g, '$1…')
     .replace(/\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?(\.\d+)?( UTC|Z)?/g, '<time>')
     .replace(/\b\d+(\.\d+)?(?= ?(ms|s|min|h)\b)/g, '<n>')

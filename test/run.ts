@@ -121,3 +121,10 @@ export function printedResult(stdout: string): Record<string, string[]> {
 export function undoCommand(undo: string, stdout: string): string {
   return fill(undo, printedResult(stdout));
 }
+
+/** A recipe's command for another server than `--local` finds, which has to be told what only `--local` leaves out. */
+export function elsewhere({ source }: Pick<Recipe, 'source'>, command: string, url: string): string {
+  // This machine's address as others see it can't be found in a test.
+  const address = source.includes('findMyAddress') && !command.includes('--cidr') ? ' --cidr 127.0.0.1/32' : '';
+  return command.replace(' --my-ip', '').replace(' --local', `${address} --endpoint-url ${url}`);
+}

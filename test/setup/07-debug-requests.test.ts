@@ -1,0 +1,52 @@
+import { expect, test } from 'vitest';
+import { debugRequests } from '../../recipes/setup/07-debug-requests.ts';
+import { testRecipe } from '../harness.ts';
+import { serve } from '../serve.ts';
+
+const { run, file, s3 } = testRecipe(import.meta);
+
+test('the whole request and response are shown, and no signature', async () => {
+  const { code, stdout } = await run(`npx tsx ${file} --whole --local`);
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/^> s3:ListBuckets\n> GET http:\/\/127\.0\.0\.1:\d+\/\?\S*max-buckets=10\n/);
+  expect(stdout).toMatch(/\n> authorization: AWS4-HMAC-SHA256 Credential=.* Signature=\*\*\*\n/);
+  expect(stdout).toMatch(/\ns3:ListBuckets 200 \d+ ms\n< /);
+  expect(stdout).toContain('<ListAllMyBucketsResult');
+  expect(stdout).toMatch(/\nstatus {2,}200\nattempts {2,}1\nretry delay {2,}0 ms\n/);
+});
+
+test('as JSON there is one document that holds the log', async () => {
+  const { code, stdout, stderr } = await run(`npx tsx ${file} --local --json`);
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+  expect(JSON.parse(stdout)).toEqual({
+    log: [expect.stringMatching(/^s3:ListBuckets 200 \d+ ms$/)],
+    status: 200,
+    attempts: 1,
+    retryDelay: 0,
+    requestId: expect.any(String),
+    extendedRequestId: expect.any(String),
+  });
+});
+
+test('a request that fails is in the log, too, each attempt on a line', async () => {
+  const { url } = await serve((_, response) => response.writeHead(503).end());
+  const env = { AWS_ACCESS_KEY_ID: 'a', AWS_SECRET_ACCESS_KEY: 'b', AWS_REGION: 'us-east-1' };
+  const { code, stdout, stderr } = await run(`npx tsx ${file} --endpoint-url ${url}`, { env, record: undefined });
+  expect(code).toBe(1);
+  expect(stdout).toMatch(/^(s3:ListBuckets 503 \d+ ms\n){3}$/);
+  expect(stderr).toMatch(/^Error: s3:ListBuckets failed: /);
+});
+
+test('the client goes on telling, and two calls of the function tell no line twice', async () => {
+  const client = s3();
+  const log: string[] = [];
+  const write = (text: string) => log.push(text);
+  await debugRequests(client, { write });
+  expect(await debugRequests(client, { write })).toMatchObject({ status: 200, attempts: 1, retryDelay: 0 });
+  expect(log).toHaveLength(2);
+});
+
+test('an abort ends the call', async () => {
+  const write = () => {};
+  await expect(debugRequests(s3(), { write, signal: AbortSignal.abort() })).rejects.toThrow('abort');
+});
