@@ -68,6 +68,11 @@ export function local(): boolean {
   return options.local === true;
 }
 
+/** Whether the result is to be printed as one JSON document. */
+export function json(): boolean {
+  return options.json === true;
+}
+
 /** A signal that Ctrl-C and `--timeout` abort. A recipe that never asks for it is ended at once instead. */
 export function interrupted(): AbortSignal {
   stoppable = true;
@@ -203,7 +208,9 @@ async function goElsewhere({ profile, endpointUrl, region }: Options): Promise<v
     // The SDK takes a misspelt profile for none, and then whatever other credentials there are.
     const { loadSharedConfigFiles } = await import('@smithy/core/config');
     const { configFile, credentialsFile } = await loadSharedConfigFiles();
-    const known = Object.keys({ ...configFile, ...credentialsFile }).filter((name) => !name.includes('.'));
+    const known = Object.keys({ ...configFile, ...credentialsFile }).filter(
+      (name) => !/^(sso-session|services)\./.test(name),
+    );
     const there = `there is ${known.join(', ') || 'none'}`;
     if (!known.includes(profile)) throw new UsageError(`there is no profile "${profile}" in ~/.aws; ${there}`);
     for (const name of ['ACCESS_KEY_ID', 'SECRET_ACCESS_KEY', 'SESSION_TOKEN']) delete env[`AWS_${name}`];
@@ -243,16 +250,25 @@ function explain(error: unknown): string {
   const what = operation ? `${operation} failed: ${name}: ${message}` : message || code;
   // What an abort looks like from inside says neither who aborted nor why.
   const why = stop.signal.aborted ? stop.signal.reason.message : 'Error:';
-  const all = `${name}: ${message} ${code ?? $metadata?.httpStatusCode}`;
-  const [, next = ''] = (!stop.signal.aborted && advice.find(([pattern]) => pattern.test(all))) || [];
-  // S3 names few of its actions as its operations.
-  const action = /perform: (\S+)/.exec(message)?.[1] ?? operation?.replace(/^s3:.*/, 'that $& needs');
+  const told = `${name}: ${message} ${code ?? $metadata?.httpStatusCode}`;
+  const [, next = ''] = (!stop.signal.aborted && advice.find(([pattern]) => pattern.test(told))) || [];
+  // S3 names few of its actions as its operations: then it is one of those that the header has.
+  const [service] = operation?.split(':') ?? [];
+  const all =
+    header?.permissions.map(({ action }) => action).filter((action) => action.startsWith(`${service}:`)) ?? [];
+  const likely = operation && all.includes(operation) ? operation : all.join(' or ') || operation;
+  const action = /perform: (\S+)/.exec(message)?.[1] ?? likely;
   const lines = [message.startsWith(why) ? message : `${why} ${what}`, next.replace('{action}', `${action}`)];
   return [...lines, options.debug ? stack : ''].filter(Boolean).join('\n');
 }
 
 /** What to do about an error, by its name or message. */
 const advice: [RegExp, string][] = [
+  [
+    /CredentialsProviderError.*(expired|login|[Tt]oken)/,
+    'The session has ended: log in again with `aws login` or `aws sso login`.',
+  ],
+  [/Expired/, 'The credentials have expired: log in again.'],
   [
     /Could not load credentials|CredentialsProviderError/,
     'No credentials were found: run `aws configure` or `aws login`, or give --profile; --local needs none.',
@@ -261,7 +277,6 @@ const advice: [RegExp, string][] = [
     /Region is missing/,
     'Give --region, or set AWS_REGION or a region in ~/.aws/config (AWS_DEFAULT_REGION is not read).',
   ],
-  [/Expired/, 'The credentials have expired: log in again.'],
   [
     /AccessDenied|UnauthorizedOperation|UnknownError 403/,
     'The permission {action} is missing, or a policy denies it; --policy prints all that this recipe needs.',

@@ -18,7 +18,8 @@ type Waiter<Client, Input, Answer> = (
 
 /**
  * Waits with one of the SDK's waiters. Describe the thing once yourself first: a waiter takes an error that it
- * does not know (denied, not found) for 'not yet' and goes on until the deadline.
+ * does not know, such as one of an id that is not found, for 'not yet' and goes on until the deadline. Only a denial
+ * ends the wait here.
  *
  * @param waiter - For example `waitUntilInstanceRunning`.
  * @param client - The client that the waiter asks with.
@@ -28,8 +29,8 @@ type Waiter<Client, Input, Answer> = (
  * @param options.signal - Aborts the wait.
  * @param options.onProgress - Called each second with a text for people.
  * @returns The service's last answer, which shows what was waited for.
- * @throws TimeoutError after `seconds`; the signal's reason when it is aborted; Error when what is waited for
- *   can't come any more. The SDK's own error is the cause.
+ * @throws TimeoutError after `seconds`; the signal's reason when it is aborted; what a call was denied with; Error
+ *   when what is waited for can't come any more. The SDK's own error is the cause.
  * @see https://docs.aws.amazon.com/sdk-for-javascript/v3/developer-guide/waiters.html
  *
  * @example
@@ -37,7 +38,7 @@ type Waiter<Client, Input, Answer> = (
  * const input = { InstanceIds: ['i-0123456789abcdef0'] };
  * const answer = await waitFor(waitUntilInstanceRunning, ec2, input, { until: 'the instance is running' });
  */
-export async function waitFor<Client, Input, Answer>(
+export async function waitFor<Client extends { send: (...call: never[]) => unknown }, Input, Answer>(
   waiter: Waiter<Client, Input, Answer>,
   client: Client,
   input: Input,
@@ -53,18 +54,29 @@ export async function waitFor<Client, Input, Answer>(
   const tell = () => onProgress?.(`waiting until ${until}: ${Math.round((Date.now() - start) / 1000)} s`);
   tell();
   const ticking = setInterval(tell, 1000);
+  // The waiter would ask on until the deadline when it may not ask at all.
+  const denial = new AbortController();
+  const send = async (...call: never[]) => {
+    try {
+      return await client.send(...call);
+    } catch (error) {
+      if (/denied|unauthorized/i.test((error as Error).name)) denial.abort(error);
+      throw error;
+    }
+  };
   try {
     const settings = {
-      client,
+      client: Object.create(client, { send: { value: send } }) as Client,
       maxWaitTime: seconds,
       minDelay: Math.min(2, seconds / 2),
       maxDelay: 15,
-      abortSignal: signal,
+      abortSignal: signal ? AbortSignal.any([signal, denial.signal]) : denial.signal,
     };
     const { final } = await waiter(settings, input);
     return final as Answer;
   } catch (cause) {
     signal?.throwIfAborted();
+    denial.signal.throwIfAborted();
     // The SDK's message is the whole last answer as JSON. What counts in it: why EC2 gave up, or what was answered.
     const { name, message } = cause as Error;
     const observed =

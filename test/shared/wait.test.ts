@@ -6,7 +6,7 @@ import { waitFor } from '../../shared/wait.ts';
 import { sandbox } from '../harness.ts';
 
 const { s3, bucket } = sandbox(import.meta);
-const client = 'the client';
+const client = { send: async (_command: string): Promise<unknown> => 'sent' };
 const input = { Id: '1' };
 const until = 'it is there';
 
@@ -22,8 +22,8 @@ test('the last answer is returned; the waiter gets client, input, signal, and a 
   const waiter = vi.fn(async () => ({ final: 'the answer' }));
   const { signal } = new AbortController();
   expect(await waitFor(waiter, client, input, { until, signal })).toBe('the answer');
-  const settings = { client, maxWaitTime: 300, minDelay: 2, maxDelay: 15, abortSignal: signal };
-  expect(waiter.mock.calls).toEqual([[settings, input]]);
+  const settings = { client: expect.any(Object), maxWaitTime: 300, minDelay: 2, maxDelay: 15 };
+  expect(waiter).toHaveBeenLastCalledWith({ ...settings, abortSignal: expect.any(AbortSignal) }, input);
   await waitFor(waiter, client, input, { until, seconds: 1 });
   expect(waiter).toHaveBeenLastCalledWith(expect.objectContaining({ maxWaitTime: 1, minDelay: 0.5 }), input);
 });
@@ -44,6 +44,19 @@ test('no timer is left after a failure', async () => {
   const waiter = () => Promise.reject(new Error('no'));
   await expect(waitFor(waiter, client, input, { until })).rejects.toThrow();
   expect(vi.getTimerCount()).toBe(0);
+});
+
+test('a denial ends the wait at once; other errors of a call are left to the waiter', async () => {
+  const denied = Object.assign(new Error('not you'), { name: 'UnauthorizedOperation' });
+  const missing = Object.assign(new Error('not yet'), { name: 'InvalidInstanceID.NotFound' });
+  const errors = [missing, denied];
+  const asked = { send: async () => Promise.reject(errors.shift()) };
+  const polling = async (settings: { client: typeof asked; abortSignal?: AbortSignal }) => {
+    while (!settings.abortSignal?.aborted) await settings.client.send().catch(() => {});
+    throw Object.assign(new Error('{}'), { name: 'AbortError' });
+  };
+  await expect(waitFor(polling, asked, input, { until })).rejects.toBe(denied);
+  expect(errors).toEqual([]);
 });
 
 test('an aborted signal is thrown before anything is asked', async () => {
