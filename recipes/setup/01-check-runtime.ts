@@ -6,39 +6,39 @@
  * fixes and until when, and what to do if not.
  *
  * ## Solution
- * Compare the version of Node.js with its published end-of-life dates and with what the project's packages need;
- * look those up in `node_modules` as Node.js does (Yarn's Plug'n'Play has none), and ask npm for its own version.
- * `--node` checks the version that your server has.
+ * Compare the version of Node.js with its published end-of-life dates, and with the lowest that `engines` of the
+ * project, TypeScript, tsx and the SDK name; they are read from `node_modules` (Yarn's Plug'n'Play has none).
+ * `--node` checks the version that your server has; npm is still this machine's.
  *
  * ## Discussion
- * `ends soon` begins half a year before the end. After the end all works as before, but security holes stay open.
- * Only a Node.js that is too old, for this cookbook or for one of the packages, makes the exit code 1.
+ * `ends soon` begins half a year before the end; then what is installed works as before, but security holes stay
+ * open. `no date`: none is published, or none was known in November 2026. Only a Node.js that is too old makes the
+ * exit code 1: with anything else your code may well run.
  *
- * Take a Node.js with long-term support (LTS). Up to 26 those are the even numbers, and odd ones end within eight
- * months; from 27 on there is one version a year, and all have it. The SDK drops a version of Node.js in the January
- * after its end: releases after the first week of January 2027 need Node.js 22, and a TypeScript of the last two and
- * a half years. Version 2 of the SDK (the package `aws-sdk`) ended in 2025.
+ * Take a Node.js with long-term support (LTS): up to 26 an even number, from 27 on any. The SDK is tested with those,
+ * until eight months after their end: releases after the first week of January 2027 need Node.js 22. Till then 20
+ * gives a NodeVersionSupportWarning; AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED=true silences it.
  *
- * **Is tsx needed?** Not with Node.js 22.18 and later: `node recipes/setup/01-check-runtime.ts` works. Node.js
+ * **Is tsx needed?** Not with Node.js 22.18, 23.6 and later: `node recipes/setup/01-check-runtime.ts` works. Node.js
  * blanks the types out. It checks none (`npx tsc` does), ignores `tsconfig.json` with its `paths`, and refuses what
- * is more than types: enums, parameter properties, namespaces with code. `erasableSyntaxOnly` in `tsconfig.json`,
- * since TypeScript 5.8, keeps these out of your code.
+ * is more than types: enums, parameter properties, namespaces with code. `erasableSyntaxOnly` keeps these out.
  *
- * **ES module or CommonJS?** `.mts` and `.mjs` are ES modules, `.cts` and `.cjs` CommonJS; for `.ts` and `.js` the
- * nearest `package.json` decides by `"type": "module"` or `"commonjs"`. Without a `type` tools differ. The SDK works
- * in both. Recipes are ES modules: copy one into a project with `"type": "module"`, or name the copy `.mts`.
+ * **ES module or CommonJS?** `.mts` files are ES modules, `.cts` CommonJS; for `.ts` the nearest `package.json` decides
+ * by `"type": "module"` or `"commonjs"`. Without a `type` tools differ. The SDK works in both. Recipes are ES modules:
+ * copy one into a project with `"type": "module"`, or name the copy `.mts`.
  *
  * @run npx tsx recipes/setup/01-check-runtime.ts --node 23.11.1
  * @output
- *   tool                 version   state      until       advice
- *   Node.js              23.11.1   ended      2025-06-01  install the newest LTS
- *   npm                  11.19.1   supported  -           -
- *   typescript           7.0.2     supported  -           -
- *   tsx                  4.23.15   supported  -           -
- *   @aws-sdk/client-ec2  3.1169.0  supported  -           -
- *   @aws-sdk/client-s3   3.1175.0  supported  -           -
- *   @aws-sdk/client-ssm  3.1169.0  supported  -           -
- *   @aws-sdk/client-sts  3.1174.0  supported  -           -
+ *   tool                 version   state    until       advice
+ *   Node.js              23.11.1   ended    2025-06-01  install the newest LTS
+ *   npm                  11.19.1   no date  -           -
+ *   typescript           7.0.2     no date  -           -
+ *   tsx                  4.23.15   no date  -           -
+ *   @aws-sdk/client-ec2  3.1169.0  ended    2026-01-07  install the newest LTS of Node.js
+ *   @aws-sdk/client-iam  3.1169.0  ended    2026-01-07  install the newest LTS of Node.js
+ *   @aws-sdk/client-s3   3.1175.0  ended    2026-01-07  install the newest LTS of Node.js
+ *   @aws-sdk/client-ssm  3.1169.0  ended    2026-01-07  install the newest LTS of Node.js
+ *   @aws-sdk/client-sts  3.1174.0  ended    2026-01-07  install the newest LTS of Node.js
  * @run npx tsx recipes/setup/01-check-runtime.ts
  * @permission nothing
  * @cost nothing
@@ -46,8 +46,8 @@
  * @book Python 2.6 or 2.7
  * @see https://nodejs.org/en/about/previous-releases
  * @see https://nodejs.org/api/typescript.html
+ * @see https://aws.amazon.com/blogs/developer/aws-sdk-for-javascript-aligns-with-node-js-release-schedule/
  * @see https://github.com/aws/aws-sdk-js-v3/issues/7983
- * @see https://aws.amazon.com/blogs/developer/updating-typescript-version-support-in-aws-sdk-for-javascript-v3/
  */
 import { exec } from 'node:child_process';
 import { readdir, readFile, realpath } from 'node:fs/promises';
@@ -59,13 +59,14 @@ export interface Tool {
   tool: string;
   /** Null where it is missing. */
   version: string | null;
-  state: 'supported' | 'ends soon' | 'ended' | 'too old' | 'missing';
-  /** Last day of support; for the SDK, with this Node.js. Null where none is published. */
+  state: 'supported' | 'ends soon' | 'ended' | 'too old' | 'missing' | 'no date';
+  /** Last day of support; for version 3 of the SDK, of its new releases for this Node.js. Null where none is known. */
   until: Date | null;
-  /** What to do; null where it is supported. */
+  /** What to do; null where there is nothing. */
   advice: string | null;
 }
 
+const { compare } = new Intl.Collator('en', { numeric: true });
 /** Last days of support, from https://github.com/nodejs/Release in November 2026. */
 const nodeEnds: Record<string, string> = {
   ...{ 18: '2025-04-30', 20: '2026-04-30', 22: '2027-04-30', 24: '2028-04-30', 26: '2029-04-30', 27: '2030-04-30' },
@@ -75,19 +76,18 @@ const nodeEnds: Record<string, string> = {
 /**
  * Looks at the Node.js, npm, TypeScript, tsx and AWS SDK that a project is run with.
  *
- * @param options.folder - The project's. Of the SDK, the packages that its package.json names are looked at, or
- *   else the clients of EC2 and S3.
+ * @param options.folder - In the project, whose package.json tells the packages of the SDK; else EC2's and S3's.
  * @param options.node - Version of Node.js. The running one by default.
  * @param options.today - Day that the states are told for. Today by default.
  * @param options.signal - Ends the wait for npm, which is given 10 seconds.
- * @returns Node.js, npm, TypeScript, tsx and the packages of the SDK, in this order.
+ * @returns Node.js, npm, TypeScript, tsx (where it is there or needed) and the packages of the SDK, in this order.
  * @throws RangeError when the folder can't be read, `node` is no full version or `today` no date.
  * @throws Error when a package.json can't be read.
  * @see https://nodejs.org/en/about/previous-releases
  *
  * @example
  * const tools = await checkRuntime({ folder: '.' });
- * const problems = tools.filter(({ state }) => state !== 'supported');
+ * const problems = tools.filter(({ advice }) => advice !== null);
  * for (const { tool, state, advice } of problems) console.log(tool, state, advice);
  */
 export async function checkRuntime({
@@ -102,89 +102,90 @@ export async function checkRuntime({
   signal?: AbortSignal;
 }): Promise<Tool[]> {
   const version = node.replace(/^v/, '');
-  if (!/^\d+\.\d+\.\d+/.test(version)) throw new RangeError(`"${node}" is no version such as 24.11.0`);
+  if (!/^\d+\.\d+\.\d+(-[\w.]+)?$/.test(version)) throw new RangeError(`"${node}" is no version such as 24.11.0`);
   if (Number.isNaN(today.getTime())) throw new RangeError('today is no date');
   await readdir(folder).catch(({ code }) => {
     throw new RangeError(`"${folder}" is no folder that can be read: ${code}`);
   });
 
   // Node.js looks for packages from where a file really is, whatever link leads there.
-  const project = await realpath(folder);
-  const find = (name: string) => findPackage(project, name);
-  const { dependencies, devDependencies } = (await readPackage(project)) ?? {};
-  const named = Object.keys({ ...dependencies, ...devDependencies }).filter((name) => name.startsWith('@aws-sdk/'));
-  const sdk = await Promise.all((named.length > 0 ? named : ['@aws-sdk/client-ec2', '@aws-sdk/client-s3']).map(find));
+  const start = await realpath(folder);
+  const project = await findPackage(start);
+  const find = async (name: string) => ({ ...(await findPackage(start, join('node_modules', name))), name });
+  const named = Object.keys({ ...project?.dependencies, ...project?.devDependencies });
+  const used = named.filter((name) => /^(aws-sdk$|@aws-sdk\/)/.test(name));
+  const sdk = await Promise.all((used.length > 0 ? used : ['@aws-sdk/client-ec2', '@aws-sdk/client-s3']).map(find));
   const [typescript, tsx] = [await find('typescript'), await find('tsx')];
   // Through a shell, since on Windows npm is a script.
-  const npm = await promisify(exec)('npm --version', { timeout: 10_000, signal }).catch(() => null);
-  signal?.throwIfAborted();
+  const npm = await promisify(exec)('npm --version', { timeout: 10_000, signal }).catch(() => signal?.throwIfAborted());
 
-  // Of all that needs Node.js, the strictest decides.
-  const { name, needs } = [{ name: 'this cookbook', needs: '20.19.0' }, typescript, tsx, ...sdk].reduce(
-    (strict, one) => (isOlder(strict.needs, one.needs) ? one : strict),
-  );
-  const why = isOlder(version, needs) ? `${name} needs ${needs} or later: ` : '';
-  const runsTypes = !isOlder(version, '22.18') && !/^23\.[0-5]\./.test(version);
-  const sdkEnd = isOlder(version, '20') ? '2026-01-12' : isOlder(version, '22') ? '2027-01-07' : undefined;
-
-  const judge = (tool: string, version: string | null, advice: string, least = '0', end?: string): Tool => {
+  // Of all that need a newer Node.js, the strictest is named.
+  const cookbook = { name: 'this cookbook', engines: { node: '20.19.0' } };
+  const [strictest] = [cookbook, { ...project, name: 'the project' }, typescript, tsx, ...sdk]
+    .map(({ name, engines }) => ({ name, least: lowestOf(engines?.node) }))
+    .filter(({ least }) => compare(version, least) < 0)
+    .sort((a, b) => compare(b.least, a.least));
+  const why = strictest ? `${strictest.name} needs ${strictest.least} or later: ` : '';
+  const runsTypes = compare(version, '22.18') >= 0 && !/^23\.[0-5]\./.test(version);
+  // A nightly build or an alpha is no release, and gets no fixes.
+  const end = version.includes('-') ? undefined : nodeEnds[Number.parseInt(version, 10)];
+  // AWS's rule is eight months more, which for Node.js 20 it announced as the first week of January.
+  const sdkEnd = end && `${Number.parseInt(end, 10) + 1}-01-07`;
+  type Facts = { tool: string; version?: string; least?: string; end?: string; advice: string };
+  const judge = ({ tool, version, least = '0', end, advice }: Facts): Tool => {
     const until = version && end ? new Date(end) : null;
-    const days = until ? (until.getTime() - today.getTime()) / 86_400_000 : Number.POSITIVE_INFINITY;
-    // The last day counts as a whole.
-    let state: Tool['state'] = days <= -1 ? 'ended' : days <= 182 ? 'ends soon' : 'supported';
+    const days = until && (until.getTime() - today.getTime()) / 86_400_000;
+    let state: Tool['state'] = 'supported';
     if (!version) state = 'missing';
-    else if (isOlder(version, least)) state = 'too old';
-    return { tool, version, state, until, advice: state === 'supported' ? null : advice };
+    else if (compare(version, least) < 0) state = 'too old';
+    else if (days === null) state = 'no date';
+    // The last day counts as a whole.
+    else if (days <= 182) state = days <= -1 ? 'ended' : 'ends soon';
+    return { tool, version: version || null, state, until, advice: /supported|no date/.test(state) ? null : advice };
   };
   return [
-    judge('Node.js', version, `${why}install the newest LTS`, needs, nodeEnds[Number.parseInt(version, 10)]),
-    judge('npm', npm?.stdout.trim() || null, '`npm --version` does not work: npm comes with Node.js'),
-    judge('typescript', typescript.version, 'npm install --save-dev typescript@latest', '5.8'),
-    judge('tsx', tsx.version, runsTypes ? 'not needed: this Node.js runs .ts files' : 'npm install --save-dev tsx'),
-    ...sdk.map(({ name, version }) =>
-      judge(name, version, version ? 'later releases need Node.js 22' : `npm install ${name}`, '0', sdkEnd),
-    ),
-  ];
-}
-
-/** Finds a package as Node.js does. `require.resolve` can't: some packages don't export their package.json. */
-async function findPackage(folder: string, name: string) {
-  for (let at = folder; ; at = dirname(at)) {
-    const found = await readPackage(join(at, 'node_modules', name));
-    if (!found && at !== dirname(at)) continue;
-    const [, needs = '0'] = /(?:>=|\^|~) *(\d[\d.]*)/.exec(found?.engines?.node ?? '') ?? [];
-    return { name, version: found?.version ?? null, needs };
-  }
+    judge({ tool: 'Node.js', version, least: strictest?.least, end, advice: `${why}install the newest LTS` }),
+    judge({ tool: 'npm', version: npm?.stdout.trim(), advice: '`npm --version` fails: it comes with Node.js' }),
+    // For `erasableSyntaxOnly`. The SDK alone is content with 5.6: https://github.com/aws/aws-sdk-js-v3/issues/8194
+    judge({ ...typescript, tool: 'typescript', least: '5.8', advice: 'npm install --save-dev typescript@latest' }),
+    judge({ ...tsx, tool: 'tsx', advice: 'npm install --save-dev tsx' }),
+    ...sdk.map(({ name: tool, version }) => {
+      const advice = version ? 'install the newest LTS of Node.js' : `npm install ${tool}`;
+      if (tool !== 'aws-sdk') return judge({ tool, version, end: sdkEnd, advice });
+      return judge({ tool, version, end: '2025-09-08', advice: 'use @aws-sdk/client-… instead' });
+    }),
+  ].filter(({ tool, version }) => tool !== 'tsx' || version !== null || !runsTypes);
 }
 
 type Words = Record<string, string>;
-type PackageJson = { version?: string; engines?: Words; dependencies?: Words; devDependencies?: Words };
+type Package = { version?: string; engines?: Words; dependencies?: Words; devDependencies?: Words };
 
-/** Null where there is no package.json. */
-async function readPackage(folder: string): Promise<PackageJson | null> {
-  const file = join(folder, 'package.json');
+/** Reads the nearest package.json, here or above. `require.resolve` can't: some packages don't export theirs. */
+async function findPackage(folder: string, path = ''): Promise<Package | null> {
+  const file = join(folder, path, 'package.json');
   try {
     return JSON.parse(await readFile(file, 'utf8'));
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
-    if (code === 'ENOENT' || code === 'ENOTDIR') return null;
-    throw new Error(`${file} can't be read: ${message}`);
+    if (code !== 'ENOENT' && code !== 'ENOTDIR') throw new Error(`${file} can't be read: ${message}`);
+    return folder === dirname(folder) ? null : findPackage(dirname(folder), path);
   }
 }
 
-const isOlder = (one: string, other: string) => one.localeCompare(other, 'en', { numeric: true }) < 0;
+/** The lowest version that a range such as `^20.19.0 || >=22.12.0` takes; its gaps and its end are not looked at. */
+function lowestOf(range = ''): string {
+  return range.match(/(?<=(^|\||>=?|\^|~) *v?)\d+(\.\d+)*/g)?.sort(compare)[0] ?? '0';
+}
 
 // ---- command line: leave out when copying ----
-import { existsSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { interrupted, print, recipe } from '../../shared/cli.ts';
 
 recipe(import.meta, (command) =>
   command
-    .option('--project <folder>', 'check this one (default: here, or the cookbook where there is no package.json)')
+    .option('--project <folder>', 'check the project there (default: the one around this folder, or the cookbook)')
     .option('--node <version>', 'check this version of Node.js instead of the running one')
     .action(async ({ project, node }) => {
-      const here = existsSync('package.json') ? '.' : fileURLToPath(new URL('../..', import.meta.url));
+      const here = (await findPackage(process.cwd())) ? process.cwd() : join(import.meta.dirname, '../..');
       const tools = await checkRuntime({ folder: project ?? here, node, signal: interrupted() });
       print(tools, { until: (day: Date | null) => day?.toISOString().slice(0, 10) ?? '-' });
       const [{ version, state, advice }] = tools as [Tool];

@@ -6,21 +6,21 @@
  *
  * ## Solution
  * Sign with Signature Version 4: write the request in one fixed form, sum it up in a string, make a key for the day,
- * and sign the string with it. The command prints the steps, with `--json` the headers to send, too. `--send` sends
- * the request, and needs the permission for it. The example is one of AWS's, with other keys.
+ * and sign the string with it. The command prints the steps; with `--json` the headers to send, too, with which anybody
+ * can send the request. `--send` sends it without asking, whatever it changes, and needs the permission for it. The
+ * example is AWS's, with LocalStack's keys.
  *
  * ## Discussion
  * AWS signs what it receives in the same way, and compares. A difference is `SignatureDoesNotMatch`, and S3 shows
  * the canonical request as it saw it. Mostly a path or query was sent otherwise than signed (so send to the returned
- * `url`), a signed header changed on the way, or the region, service or secret key is another.
+ * `url`), a signed header changed on the way, or the service or secret key is another. To a wrong region S3 says
+ * `AuthorizationHeaderMalformed`, and which one it expects.
  *
- * A signature is for one request: method, host, path, query, headers and, by its hash, the body. Who catches it can
- * only repeat that, near its time: S3 allows 15 minutes (`RequestTimeTooSkewed`), others may allow five; the SDK makes
- * up for a wrong clock, this doesn't. A stream, which can't be read twice, goes to S3 as `UNSIGNED-PAYLOAD`, over
- * HTTPS. A presigned URL (3.10) has the signature in its query.
- *
- * In 2011 it was Signature Version 2: HMAC with the secret key itself, for S3 with SHA-1 and without the body. Regions
- * since 2014 and buckets since 24 June 2020 refuse it. SigV4A signs for many regions at once, with elliptic curves.
+ * A signature is for one request: method, host, path, query, signed headers and, by its hash, the body. Who catches it
+ * can repeat that for some minutes: AWS documents five in most cases, 15 for S3 (`RequestTimeTooSkewed`). The SDK
+ * corrects for a wrong clock, this doesn't. A stream, which can't be read twice, goes to S3 as `UNSIGNED-PAYLOAD`,
+ * over HTTPS. A presigned URL (3.10) has the signature in its query. The book's Signature Version 2 is refused by
+ * regions since 2014, and by buckets since 24 June 2020.
  *
  * @run npx tsx recipes/setup/11-sign-request.ts GET https://examplebucket.s3.amazonaws.com/test.txt --header 'Range: bytes=0-9' --date 2013-05-24T00:00:00Z --local
  * @output
@@ -46,9 +46,9 @@
  *   92ed4eb3380a999465c73914de9a57436f1842008c05b6fe487200c794cb80fc
  * @aws npx tsx recipes/setup/11-sign-request.ts GET 'https://sts.us-east-1.amazonaws.com/?Action=GetCallerIdentity&Version=2011-06-15' --service sts --region us-east-1 --send
  * @permission nothing
- * @cost nothing
+ * @cost nothing; with --send, what the request costs
  * @undo nothing
- * @emulator LocalStack checks no signatures: AWS's published examples and the SDK's own signer do.
+ * @emulator LocalStack checks no signatures: versitygw, moto server, AWS's examples and the SDK's own signer do.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
  * @see https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
  */
@@ -59,12 +59,13 @@ export interface RequestToSign {
   method: string;
   /** Whole and percent-encoded: a `#` or `?` in an object's key is `%23` or `%3F`. In the query, `+` is a space. */
   url: string;
-  /** Headers to sign and send beside those made here. None by default. */
+  /** To sign and send beside those made here; none that proxies change, such as User-Agent. None by default. */
   headers?: Record<string, string>;
-  /** Empty by default. */
+  /** Empty by default. To a string `fetch` adds a Content-Type, which S3 wants signed: give one, or send bytes. */
   body?: string | Uint8Array;
   /** In place of `body`: its SHA-256 in hexadecimal, or `UNSIGNED-PAYLOAD`. */
   payloadHash?: string;
+  /** Of the endpoint; `us-east-1` for global ones such as IAM's. */
   region: string;
   /** As signatures call it: `s3`, `ec2`, `sts`, `execute-api`. */
   service: string;
@@ -83,20 +84,22 @@ export interface SignedRequest {
   headers: Record<string, string>;
 }
 
-const s3Names = ['s3', 's3express', 's3-object-lambda', 's3-outposts'];
+/** These encode a path once, all others twice. A session of s3express has its token elsewhere: not done here. */
+const encodedOnce = ['s3', 's3express', 's3-object-lambda', 's3-outposts'];
 
 /**
  * Signs a request to AWS with Signature Version 4. Sends nothing.
  *
  * @param request - What to sign, for which service and region, and with whose credentials.
  * @returns The steps, and what to send. Neither the secret key nor the signing key is in it.
- * @throws TypeError, RangeError or URIError when something can't be signed, or can't be sent as it is signed.
+ * @throws TypeError or RangeError when something can't be signed, or can't be sent as it is signed.
  * @see https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
  *
  * @example
  * const { AWS_ACCESS_KEY_ID: accessKeyId = '', AWS_SECRET_ACCESS_KEY: secretAccessKey = '' } = process.env;
- * const where = { service: 's3', region: 'us-east-1', credentials: { accessKeyId, secretAccessKey } };
- * const { url, headers } = signRequest({ method: 'GET', url: 'https://s3.us-east-1.amazonaws.com/', ...where });
+ * const credentials = { accessKeyId, secretAccessKey, sessionToken: process.env.AWS_SESSION_TOKEN };
+ * const where = { url: 'https://s3.us-east-1.amazonaws.com/', service: 's3', region: 'us-east-1' };
+ * const { url, headers } = signRequest({ method: 'GET', ...where, credentials });
  * console.log(await (await fetch(url, { headers })).text());
  */
 export function signRequest(request: RequestToSign): SignedRequest {
@@ -105,11 +108,12 @@ export function signRequest(request: RequestToSign): SignedRequest {
   const { origin, host, pathname, searchParams } = new URL(request.url);
   const time = date.toISOString().replace(/[-:]|\.\d+/g, ''); // 20130524T000000Z
 
-  // Step 1: the canonical request. However the path was written, its segments are encoded anew: once for S3.
-  const isS3 = s3Names.includes(service);
+  // Step 1: the canonical request. The path is decoded and encoded anew, so that one way of writing it remains. To S3
+  // %2F is a slash like another; elsewhere it stays in its segment.
+  const isS3 = encodedOnce.includes(service);
   const segments = isS3 ? decodeURIComponent(pathname).split('/') : pathname.split('/').map(decodeURIComponent);
   const path = segments.map(encode).join('/');
-  // Other services take the path as it is sent, drop empty segments and encode once more.
+  // This path is sent. S3 signs it as it is, other services without empty segments and encoded a second time.
   const canonicalPath = isS3 ? path : path.replace(/\/+/g, '/').split('/').map(encode).join('/');
   // Sorted by name, then by value. As "=" would sort after some characters of names, a line feed stands for it.
   const parameters = [...searchParams].map((pair) => pair.map(encode).join('\n')).sort();
@@ -117,22 +121,25 @@ export function signRequest(request: RequestToSign): SignedRequest {
   // `Headers` makes names lower-case, trims values and sorts by name.
   const headers = new Headers({ ...request.headers, host, 'x-amz-content-sha256': payloadHash, 'x-amz-date': time });
   if (credentials.sessionToken) headers.set('x-amz-security-token', credentials.sessionToken);
-  for (const [name, value] of headers) headers.set(name, value.replace(/[ \t]+/g, ' '));
-  const headerLines = [...headers].map(([name, value]) => `${name}:${value}\n`).join('');
+  // Values are sent as they are, and signed with single spaces.
+  const headerLines = [...headers].map(([name, value]) => `${name}:${value.replace(/[ \t]+/g, ' ')}\n`).join('');
   const signedHeaders = [...headers.keys()].join(';');
   const canonicalRequest = [method, canonicalPath, query, headerLines, signedHeaders, payloadHash].join('\n');
 
   // Step 2: the string to sign. The scope says what the key of step 3 is good for.
-  const scope = [time.slice(0, 8), region, service, 'aws4_request'];
-  const stringToSign = ['AWS4-HMAC-SHA256', time, scope.join('/'), sha256(canonicalRequest)].join('\n');
+  const day = time.slice(0, 8);
+  const scope = `${day}/${region}/${service}/aws4_request`;
+  const stringToSign = ['AWS4-HMAC-SHA256', time, scope, sha256(canonicalRequest)].join('\n');
 
-  // Step 3: the signing key. Each part of the scope goes through an HMAC, with the result of the one before as key.
-  const hmac = (key: string | Buffer, text: string) => createHmac('sha256', key).update(text).digest();
-  const signingKey = scope.reduce<string | Buffer>(hmac, `AWS4${credentials.secretAccessKey}`);
+  // Step 3: the signing key. Each HMAC narrows the key down to one more part of the scope, and has no way back.
+  const dayKey = hmac(`AWS4${credentials.secretAccessKey}`, day);
+  const regionKey = hmac(dayKey, region);
+  const serviceKey = hmac(regionKey, service);
+  const signingKey = hmac(serviceKey, 'aws4_request');
 
   // Step 4: the signature, and the header that carries it. The HTTP client sends `host` by itself.
   const signature = hmac(signingKey, stringToSign).toString('hex');
-  const credential = `Credential=${credentials.accessKeyId}/${scope.join('/')}`;
+  const credential = `Credential=${credentials.accessKeyId}/${scope}`;
   const authorization = `AWS4-HMAC-SHA256 ${credential}, SignedHeaders=${signedHeaders}, Signature=${signature}`;
   headers.delete('host');
   const url = `${origin}${path}${query && '?'}${query}`;
@@ -140,36 +147,43 @@ export function signRequest(request: RequestToSign): SignedRequest {
 }
 
 const sha256 = (data: string | Uint8Array) => createHash('sha256').update(data).digest('hex');
+const hmac = (key: string | Buffer, text: string) => createHmac('sha256', key).update(text).digest();
 /** Percent-encodes all but letters, digits and `-._~`; JavaScript's own function spares five more. */
 const encode = (text: string) =>
   encodeURIComponent(text).replace(/[!'()*]/g, (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`);
 
 /** Refuses what can't be signed, or would be sent otherwise than signed. Its errors name no secret. */
 function checkRequest({ headers, credentials, payloadHash = '0'.repeat(64), date, ...request }: RequestToSign): void {
-  const check = (name: string, value: string, rule: RegExp, words: string, shown = `, not "${value}"`) => {
+  const check = (name: string, value: string, rule: RegExp, words: string) => {
     if (typeof value !== 'string') throw new TypeError(`${name} must be a string, not ${typeof value}`);
-    if (!rule.test(value)) throw new RangeError(`${name} must ${words}${shown}`);
+    if (!rule.test(value)) throw new RangeError(`${name} must ${words}`);
   };
-  check('method', request.method, /^[A-Z]+$/, 'be in capitals, such as GET');
+  check('method', request.method, /^[A-Z]+$/, `be in capitals, such as GET, not "${request.method}"`);
   const address = /^https?:\/\/[^/?@\s\\#%]+([/?]([^\s\\#%]|%[0-9a-f]{2})*)?$/i;
-  check('url', request.url, address, 'be http(s)://host/path, with white space, #, \\ and % encoded', '');
+  check('url', request.url, address, 'be http(s)://host/path, with white space, #, \\ and % encoded');
   check('url', request.url, /^(?![^?]*(\/|%2f)(\.|%2e){1,2}(\/|%2f|\?|$))/i, 'have no segment . or ..: none is sent');
-  check('region', request.region, /^[\w-]+$/, 'be a name such as eu-west-1');
-  check('service', request.service, /^[\w-]+$/, 'be a name such as s3');
+  try {
+    decodeURIComponent(request.url);
+  } catch {
+    throw new RangeError('url must be encoded from UTF-8, as by encodeURIComponent');
+  }
+  check('region', request.region, /^[\w-]+$/, `be a name such as eu-west-1, not "${request.region}"`);
+  check('service', request.service, /^[\w-]+$/, `be a name such as s3, not "${request.service}"`);
   check('payloadHash', payloadHash, /^([0-9a-f]{64}|UNSIGNED-PAYLOAD)$/, 'be a SHA-256 in lower-case hexadecimal');
-  check('accessKeyId', credentials.accessKeyId, /^[!-.0-~]+$/, 'be ASCII without white space and /', '');
-  check('secretAccessKey', credentials.secretAccessKey, /^[!-~]+$/, 'be ASCII without white space', '');
-  check('sessionToken', credentials.sessionToken ?? '', /^[!-~]*$/, 'be ASCII without white space', '');
+  check('accessKeyId', credentials.accessKeyId, /^[!-.0-~]+$/, 'be given, in ASCII without white space and /');
+  check('secretAccessKey', credentials.secretAccessKey, /^[!-~]+$/, 'be given, in ASCII without white space');
+  check('sessionToken', credentials.sessionToken ?? '', /^[!-~]*$/, 'be ASCII without white space');
   for (const [name, value] of new Headers(headers)) {
-    check('header', name, /^(?!(authorization|host|x-amz-(date|content-sha256|security-token))$)/, 'be none made here');
-    check(`header ${name}`, value, /^[ -~\t]*$/, 'be ASCII', '');
+    if (/^(authorization|host|x-amz-(date|content-sha256|security-token))$/.test(name))
+      throw new RangeError(`header ${name} is made here: leave it out`);
+    check(`header ${name}`, value, /^[ -~\t]*$/, 'be ASCII');
   }
   if (Number.isNaN(date?.getTime())) throw new RangeError('date must be a time such as 2013-05-24T00:00:00Z');
 }
 
 // ---- command line: leave out when copying ----
 import { S3Client } from '@aws-sdk/client-s3';
-import { connect, local, print, recipe } from '../../shared/cli.ts';
+import { connect, json, local, print, recipe } from '../../shared/cli.ts';
 
 recipe(import.meta, (command) =>
   command
@@ -177,23 +191,24 @@ recipe(import.meta, (command) =>
     .argument('<url>', 'the whole URL, percent-encoded')
     .option('--service <name>', 'what signatures call the service', 's3')
     .option('--header <name:value>', 'header to send; repeatable', (line, all: string[] = []) => all.concat(line))
-    .option('--body <text>', 'the body (default: empty)')
+    .option('--body <text>', 'the body (default: empty)', (text) => Buffer.from(text))
     .option('--date <time>', 'sign for this time (default: now)', (text) => new Date(text))
-    .option('--send', 'send the request and print the start of the answer')
-    .action(async (method, url, { header = [], send, ...rest }, command) => {
+    .option('--send', 'send the request, whatever it does, and print the start of the answer')
+    .action(async (method, url, { header = [], send, ...rest }) => {
+      if (header.some((line) => !/^.+:/.test(line))) throw new RangeError("--header takes 'name: value', with a colon");
       const { credentials, region } = connect(S3Client).config;
       const headers = Object.fromEntries(new Headers(header.map((line) => line.split(/:(.*)/, 2) as [string, string])));
       const who = { credentials: await credentials(), region: await region() };
       const { url: to, headers: sent, ...steps } = signRequest({ ...rest, ...who, method, url, headers });
+      const hide = (text: string) => text.replace(/(-token:).+/g, '$1***');
       if (send) {
-        if (local() && !/^https?:\/\/(localhost|127(\.\d+){3}|\[::1\])[:/]/.test(to))
-          throw new RangeError(`with --local, --send sends to this machine only, not to ${url}`);
-        // The signature is for this host, so a redirect is not followed.
+        if ((local() || to.startsWith('http:')) && !/^https?:\/\/(localhost|127(\.\d+){3}|\[::1\])[:/]/.test(to))
+          throw new RangeError(`--send with --local, or by http, sends to this machine only, not to ${url}`);
         const answer = await fetch(to, { method, headers: sent, body: rest.body, redirect: 'manual' });
         const body = (await answer.text()).slice(0, 2000);
         print({ status: answer.status, body }, { body: (text: string) => text.replace(/\s+/g, ' ') });
         process.exitCode = answer.ok ? 0 : 1;
-      } else if (command.getOptionValue('json')) print({ ...steps, url: to, headers: sent });
-      else for (const [step, text] of Object.entries(steps)) console.log(`${step}\n${text}\n`);
+      } else if (json()) print({ ...steps, url: to, headers: sent });
+      else for (const [step, text] of Object.entries(steps)) console.log(`${step}\n${hide(text)}\n`);
     }),
 );

@@ -6,11 +6,11 @@
  *
  * ## Solution
  * Ask EC2 in each region for a page that needs no credentials, several times on one connection, and take the
- * median: a round trip over HTTPS and little more.
+ * median: a round trip over HTTPS and little more. Credentials are needed only where you name no regions.
  *
  * ## Discussion
- * The first answer isn't counted, since it opens the connection: that costs two or three round trips more. Ten
- * regions are measured at a time, so that they don't slow each other down.
+ * The answer that opens the connection isn't counted: it takes two or three round trips more. Ten regions are
+ * measured at a time, so that they disturb each other little.
  *
  * Measure from where your users or servers are; from your desk it tells about your desk. Latency is not all:
  * prices, services and the law differ from region to region.
@@ -25,16 +25,20 @@
  */
 import pMap from 'p-map';
 
+/** How host names end where it is not `amazonaws.com`: in China and in the European Sovereign Cloud. */
+const suffixes: Record<string, string> = { cn: 'amazonaws.com.cn', eusc: 'amazonaws.eu' };
+
 /**
  * Adds to regions how long they take to answer from here, measuring ten at a time.
  *
  * @param regions - Objects that have the code of a region as `region`, such as those of 1.6.
- * @param options.urlOf - What to get of a region, by default from its EC2. Any answer will do.
+ * @param options.urlOf - What to get of a region: its EC2 by default. Isolated regions (us-iso-…) need another.
  * @param options.tries - How often, after a first time that opens the connection. 5 by default.
  * @param options.timeout - Milliseconds that an answer may take. 3,000 by default.
  * @param options.signal - Ends the measuring.
- * @returns The nearest first, with the median in milliseconds; null where a try had no answer.
- * @throws The reason of `signal` when it is aborted.
+ * @returns The nearest first, with the median in milliseconds, the upper one of an even number. Tries without an answer
+ *   or with an error of the server (5xx) are left out. Null where none is left, or the first had no answer.
+ * @throws RangeError when `tries` is no count, TypeError for a wrong URL, the reason of `signal` when it is aborted.
  * @see https://docs.aws.amazon.com/general/latest/gr/ec2-service.html
  *
  * @example
@@ -45,28 +49,36 @@ import pMap from 'p-map';
 export async function measureLatency<Row extends { region: string }>(
   regions: Row[],
   {
-    urlOf = (region) => `https://ec2.${region}.amazonaws.com${region.startsWith('cn-') ? '.cn' : ''}/ping`,
+    urlOf = (region) => `https://ec2.${region}.${suffixes[region.replace(/-.*/, '')] ?? 'amazonaws.com'}/ping`,
     tries = 5,
     timeout = 3000,
     signal = AbortSignal.any([]),
   }: { urlOf?: (region: string) => string; tries?: number; timeout?: number; signal?: AbortSignal } = {},
 ): Promise<(Row & { latency: number | null })[]> {
-  const measure = async (url: string) => {
+  if (!Number.isInteger(tries) || tries < 1) throw new RangeError(`tries must be 1 or more, not ${tries}`);
+  const measure = async (url: URL) => {
     const times: number[] = [];
-    for (let i = 0; i <= tries; i++) {
+    for (let [i, connected] = [0, false]; i <= tries; i++) {
       const limited = AbortSignal.any([signal, AbortSignal.timeout(timeout)]);
       const start = performance.now();
-      // Not HEAD: fetch closes the connection after it. The body is read so that the next try finds it free.
-      await (await fetch(url, { redirect: 'manual', signal: limited })).arrayBuffer();
-      if (i > 0) times.push(performance.now() - start);
+      try {
+        // Not HEAD: fetch closes the connection after it. The body is read so that the next try finds it free.
+        const answer = await fetch(url, { redirect: 'manual', signal: limited });
+        await answer.arrayBuffer();
+        if (connected && answer.status < 500) times.push(performance.now() - start);
+        connected = true;
+      } catch {
+        // A silent region would cost the time-out for each try.
+        if (i === 0) return null;
+        connected = false;
+      }
     }
-    return times.sort((a, b) => a - b)[Math.floor(tries / 2)] ?? null;
+    return times.sort((a, b) => a - b)[Math.floor(times.length / 2)] ?? null;
   };
-  const rows = await pMap(
-    regions,
-    async (row) => ({ ...row, latency: await measure(urlOf(row.region)).catch(() => null) }),
-    { concurrency: 10, signal },
-  );
+  const rows = await pMap(regions, async (row) => ({ ...row, latency: await measure(new URL(urlOf(row.region))) }), {
+    concurrency: 10,
+    signal,
+  });
   return rows.sort((a, b) => (a.latency ?? Infinity) - (b.latency ?? Infinity));
 }
 
@@ -82,7 +94,8 @@ recipe(import.meta, (command) =>
     .action(async (names, options) => {
       if (local()) throw new RangeError('this measures the way to AWS: not with --local');
       const tries = Number(options.tries);
-      if (!(tries >= 1 && tries <= 1000)) throw new RangeError(`--tries takes 1 to 1000, not "${options.tries}"`);
+      if (!/^([1-9]\d{0,2}|1000)$/.test(options.tries))
+        throw new RangeError(`--tries takes 1 to 1000, not "${options.tries}"`);
       const strange = names.find((name) => !/^[a-z]+(-[a-z]+)+-\d+$/.test(name));
       if (strange !== undefined) throw new RangeError(`"${strange}" is no code of a region such as eu-west-1`);
       const codes = names.length > 0 ? names : await findEnabledRegions(connect(EC2Client));

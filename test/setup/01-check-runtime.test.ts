@@ -44,7 +44,8 @@ test('what is found here is what node, npm and the packages say of themselves', 
     npm: say('npm'),
     ...Object.fromEntries(['typescript', 'tsx', ...sdk].map((name) => [name, installed(name)])),
   });
-  expect(tools.slice(1, 4).map(({ state }) => state)).toEqual(['supported', 'supported', 'supported']);
+  // Nobody publishes when these end, so nothing is said of it.
+  expect(tools.slice(1, 4).map(({ state }) => state)).toEqual(['no date', 'no date', 'no date']);
   for (const tool of tools) expect(Object.keys(tool)).toEqual(['tool', 'version', 'state', 'until', 'advice']);
 });
 
@@ -62,7 +63,9 @@ test.each([
   ['26.10.0', '2026-12-01', 'supported', '2029-04-30', null],
   ['26.10.0', '2029-04-30', 'ends soon', '2029-04-30', 'install the newest LTS'],
   ['27.0.0', '2027-05-01', 'supported', '2030-04-30', null],
-  ['31.0.0', '2031-05-01', 'supported', null, null],
+  // One that is not known here, or no release: nothing is promised.
+  ['32.1.1', '2031-05-01', 'no date', null, null],
+  ['27.0.0-alpha.1', '2026-12-01', 'no date', null, null],
 ])('Node.js %s is on %s: %s', async (node, today, state, until, advice) => {
   const row = { tool: 'Node.js', version: node.replace('v', ''), state, until: until && new Date(until), advice };
   expect(await check('Node.js', { node, today: new Date(`${today}T00:00:00Z`) })).toEqual(row);
@@ -82,25 +85,51 @@ test.each(['20.18.3', '20.9.0', '18.20.8', '8.0.0'])('Node.js %s is too old for 
 
 test('the package that needs the newest Node.js decides, and is named', async () => {
   const engines = (node: string) => ({ version: '3.1.0', engines: { node } });
-  const folder = project({
+  const files = {
     'package.json': { dependencies: { '@aws-sdk/a': '3', '@aws-sdk/b': '3' }, devDependencies: { '@aws-sdk/c': '3' } },
     [modules('typescript')]: { version: '7.0.0', engines: { node: '>=16' } },
     [modules('tsx')]: { version: '4.0.0', engines: { node: '*' } },
     [modules('@aws-sdk/a')]: engines('>=99.9'),
     [modules('@aws-sdk/b')]: engines('^99.10.1 || >=101.2.0'),
     [modules('@aws-sdk/c')]: engines('>= 99.2.0'),
-  });
+  };
+  const folder = project(files);
   const needed = '@aws-sdk/b needs 99.10.1 or later: install the newest LTS';
   expect(await check('Node.js', { folder, node: '99.9.9' })).toMatchObject({
     state: 'too old',
     advice: needed,
   });
-  expect(await check('Node.js', { folder, node: '99.10.1' })).toMatchObject({ state: 'supported', advice: null });
+  expect(await check('Node.js', { folder, node: '99.10.1' })).toMatchObject({ state: 'no date', advice: null });
   const { code, stderr } = await run(`npx tsx ${file} --project '${folder}'`);
   expect(code).toBe(1);
   expect(stderr).toMatch(
     /^Error: Node\.js \d+\.\d+\.\d+ is too old: @aws-sdk\/b needs 99\.10\.1 or later: install the newest LTS\n$/,
   );
+  // The project itself may need more than its packages do.
+  const own = project({ ...files, 'package.json': { ...files['package.json'], ...engines('>=100') } });
+  expect(await check('Node.js', { folder: own, node: '99.10.1' })).toMatchObject({
+    state: 'too old',
+    advice: 'the project needs 100 or later: install the newest LTS',
+  });
+});
+
+test.each([
+  ['^20.19.0 || >=22.12.0', '20.19'],
+  ['>=22 || ^20.19', '20.19'],
+  ['>=22.12.0 <25', '22.12'],
+  ['<25 >=22.12', '22.12'],
+  ['22.x || 24.x', '22.0'],
+  ['22 - 24', '22.0'],
+  ['~v22.3||^24', '22.3'],
+  ['>22.1', '22.1'],
+  ['<99', '20.19'],
+  ['*', '20.19'],
+])('of the range "%s" the lowest version counts: %s', async (range, least) => {
+  const folder = project({ [modules('tsx')]: { version: '4.0.0', engines: { node: range } } });
+  const [major = 0, minor = 0] = least.split('.').map(Number);
+  const before = minor > 0 ? `${major}.${minor - 1}.99` : `${major - 1}.99.99`;
+  expect(await check('Node.js', { folder, node: `${least}.0` })).not.toMatchObject({ state: 'too old' });
+  expect(await check('Node.js', { folder, node: before })).toMatchObject({ state: 'too old' });
 });
 
 test('versions are compared number by number', async () => {
@@ -120,14 +149,36 @@ test.each([
   ['20.19.0', '2026-06-01', 'supported', '2027-01-07'],
   ['20.19.0', '2026-12-01', 'ends soon', '2027-01-07'],
   ['20.19.0', '2027-01-07', 'ends soon', '2027-01-07'],
-  ['21.7.3', '2027-01-08', 'ended', '2027-01-07'],
-  ['18.20.8', '2026-12-01', 'ended', '2026-01-12'],
-  ['22.0.0', '2027-01-08', 'supported', null],
-  ['24.0.0', '2028-04-01', 'supported', null],
+  ['20.19.0', '2027-01-08', 'ended', '2027-01-07'],
+  ['22.0.0', '2027-05-01', 'supported', '2028-01-07'],
+  ['24.0.0', '2029-01-08', 'ended', '2029-01-07'],
+  ['26.0.0', '2027-01-08', 'supported', '2030-01-07'],
+  // An odd one is newer than what its releases need, but not what they are tested with.
+  ['23.11.1', '2026-11-24', 'ended', '2026-01-07'],
+  ['32.1.1', '2026-11-24', 'no date', null],
 ])('the SDK is with Node.js %s on %s: %s', async (node, today, state, until) => {
   const row = await check('@aws-sdk/client-s3', { node, today: new Date(today) });
-  const advice = state === 'supported' ? null : 'later releases need Node.js 22';
+  const advice = /supported|no date/.test(state) ? null : 'install the newest LTS of Node.js';
   expect(row).toMatchObject({ state, until: until && new Date(until), advice });
+});
+
+test('version 2 of the SDK has ended where a project names it, whatever Node.js there is', async () => {
+  const folder = project({
+    'package.json': { dependencies: { 'aws-sdk': '2', 'aws-sdk-mock': '6', '@aws-sdk/client-s3': '3' } },
+    [modules('aws-sdk')]: { version: '2.1692.0' },
+    [modules('@aws-sdk/client-s3')]: { version: '3.1.0' },
+  });
+  const tools = await checkRuntime({ folder, node: '24.0.0', today: new Date('2026-11-24') });
+  expect(tools.slice(3)).toEqual([
+    {
+      tool: 'aws-sdk',
+      version: '2.1692.0',
+      state: 'ended',
+      until: new Date('2025-09-08'),
+      advice: 'use @aws-sdk/client-… instead',
+    },
+    expect.objectContaining({ tool: '@aws-sdk/client-s3', state: 'supported' }),
+  ]);
 });
 
 test('an older TypeScript is too old, a beta of the least one is not', async () => {
@@ -135,9 +186,9 @@ test('an older TypeScript is too old, a beta of the least one is not', async () 
   const advice = 'npm install --save-dev typescript@latest';
   expect(await at('5.7.3')).toMatchObject({ version: '5.7.3', state: 'too old', advice });
   expect(await at('4.9.5')).toMatchObject({ state: 'too old' });
-  expect(await at('5.8.0-beta')).toMatchObject({ state: 'supported', advice: null });
-  expect(await at('5.10.0')).toMatchObject({ state: 'supported' });
-  expect(await at('10.0.0')).toMatchObject({ state: 'supported' });
+  expect(await at('5.8.0-beta')).toMatchObject({ state: 'no date', advice: null });
+  expect(await at('5.10.0')).toMatchObject({ state: 'no date' });
+  expect(await at('10.0.0')).toMatchObject({ state: 'no date' });
 });
 
 test('packages that are missing say how to get them; tsx only where Node.js does not run TypeScript', async () => {
@@ -148,9 +199,16 @@ test('packages that are missing say how to get them; tsx only where Node.js does
     expect(await check('tsx', { folder, node }), node).toMatchObject({ ...missing, advice: install });
   }
   for (const node of ['22.18.0', '23.6.0', '23.11.1', '24.0.0', '26.10.0']) {
-    const advice = 'not needed: this Node.js runs .ts files';
-    expect(await check('tsx', { folder, node }), node).toMatchObject({ ...missing, advice });
+    const tools = await checkRuntime({ folder, node });
+    expect(tools.map(({ tool }) => tool).slice(0, 4), node).toEqual([
+      'Node.js',
+      'npm',
+      'typescript',
+      '@aws-sdk/client-ec2',
+    ]);
   }
+  const there = project({ [modules('tsx')]: { version: '4.1.0' } });
+  expect(await check('tsx', { folder: there, node: '24.0.0' })).toMatchObject({ version: '4.1.0', state: 'no date' });
   const typescript = { ...missing, advice: 'npm install --save-dev typescript@latest' };
   expect(await check('typescript', { folder })).toMatchObject(typescript);
   for (const name of ['@aws-sdk/client-ec2', '@aws-sdk/client-s3']) {
@@ -185,14 +243,22 @@ test('packages are found where Node.js finds them', async () => {
   expect(await versions(link)).toEqual(web);
 });
 
-test('without --project the current folder is checked if it is a project, else the cookbook', async () => {
+test('without --project the project around the current folder is checked, else the cookbook', async () => {
   const names = async (cwd: string) => {
     const { stdout } = await run(`npx tsx ${file} --json`, { cwd });
     return (JSON.parse(stdout) as Tool[]).map(({ tool, state }) => `${tool} ${state}`);
   };
   expect(existsSync(join(home, 'package.json'))).toBe(false);
-  expect(await names(home)).toContain('typescript supported');
-  expect(await names(project({ 'package.json': {} }))).toContain('typescript missing');
+  expect(await names(home)).toContain('typescript no date');
+  const folder = project({
+    'package.json': { dependencies: { '@aws-sdk/client-sqs': '3' } },
+    'src/a file': '',
+  });
+  for (const cwd of [folder, join(folder, 'src')]) {
+    const found = await names(cwd);
+    expect(found).toEqual(expect.arrayContaining(['typescript missing', '@aws-sdk/client-sqs missing']));
+    expect(found).not.toContain('@aws-sdk/client-s3 missing');
+  }
 });
 
 test('a folder that is not there or none, and no version, are refused', async () => {
@@ -203,7 +269,7 @@ test('a folder that is not there or none, and no version, are refused', async ()
     expect(result.stderr).toBe(`Error: "${join(folder, path)}" is no folder that can be read: ${code}\n`);
   }
   expect(await run(`npx tsx ${file} --project ''`)).toMatchObject({ code: 2, stdout: '' });
-  for (const node of ['20', '22.1', 'lts', '']) {
+  for (const node of ['20', '22.1', 'lts', '', '24.11.0oops', '24.11.0.1', '24.11.0 || 26']) {
     await expect(checkRuntime({ folder, node }), node).rejects.toThrow(RangeError);
   }
   const wrong = { code: 2, stdout: '', stderr: 'Error: "24" is no version such as 24.11.0\n' };
@@ -235,9 +301,9 @@ test.each([
   const { code, stdout, stderr } = await run(`npx tsx ${file} --json`, withNpm(script));
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
   const [, npm, typescript] = JSON.parse(stdout) as Tool[];
-  const advice = '`npm --version` does not work: npm comes with Node.js';
+  const advice = '`npm --version` fails: it comes with Node.js';
   expect(npm).toEqual({ tool: 'npm', version: null, state: 'missing', until: null, advice });
-  expect(typescript).toMatchObject({ state: 'supported' });
+  expect(typescript).toMatchObject({ tool: 'typescript', state: 'no date' });
 });
 
 test('an npm that does not answer is waited for no longer than 10 seconds', { timeout: 80_000 }, async () => {
@@ -258,5 +324,5 @@ test('people see days, not times, and a dash where there is none', async () => {
   const { stdout } = await run(`npx tsx ${file} --node 22.18.0`);
   expect(stdout).toMatch(/^tool +version +state +until +advice$/m);
   expect(stdout).toMatch(/^Node\.js +22\.18\.0 +\w.* 2027-04-30 +install the newest LTS$/m);
-  expect(stdout).toMatch(/^typescript +\S+ +supported +- +-$/m);
+  expect(stdout).toMatch(/^typescript +\S+ +no date +- +-$/m);
 });

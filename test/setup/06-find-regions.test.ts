@@ -72,6 +72,7 @@ test('a region that was opted in to is told apart too (the answer is the test’
       { RegionName: 'eu-west-1', OptInStatus: 'opt-in-not-required' },
       { RegionName: 'ap-east-1', OptInStatus: 'not-opted-in' },
       { RegionName: 'private-1' },
+      { RegionName: 'private-2', OptInStatus: 'opting-in' },
     ],
   };
   const { regions } = await list('--zones --local', {
@@ -81,9 +82,10 @@ test('a region that was opted in to is told apart too (the answer is the test’
     ['ap-east-1', 'Asia Pacific (Hong Kong)', 'disabled'],
     ['eu-west-1', 'Europe (Ireland)', 'enabled'],
     ['me-south-1', 'Middle East (Bahrain)', 'opted in'],
-    ['private-1', null, 'enabled'],
+    ['private-1', null, 'unknown'],
+    ['private-2', null, 'unknown'],
   ]);
-  expect(regions.map(({ zones }) => zones?.length)).toEqual([undefined, 3, 3, expect.any(Number)]);
+  expect(regions.map(({ zones }) => zones?.length)).toEqual([undefined, 3, 3, expect.any(Number), expect.any(Number)]);
 });
 
 test('zones are those that each region names itself; a region that is not enabled is not asked', async () => {
@@ -131,23 +133,33 @@ test('an unknown region is refused with the nearest spelling', async () => {
   expect({ code, stdout, stderr }).toEqual({
     code: 2,
     stdout: '',
-    stderr: 'Error: "eu-wset-1" is no region: the nearest spelling is eu-west-1\n',
+    stderr: 'Error: "eu-wset-1" is no region of your account\'s partition; the nearest in spelling is eu-west-1\n',
   });
 });
 
+test('a region of another partition is not called a misspelling (the answer is the test’s own)', async () => {
+  const output = { Regions: [{ RegionName: 'eu-north-1', OptInStatus: 'opt-in-not-required' }] };
+  const faults = [{ operation: 'ec2:DescribeRegions', output }];
+  const { code, stderr } = await run(`${command} cn-north-1 --local`, { faults });
+  const says = '"cn-north-1" is no region of your account\'s partition; the nearest in spelling is eu-north-1';
+  expect({ code, stderr }).toEqual({ code: 2, stderr: `Error: ${says}\n` });
+});
+
 test.each([
-  ['EU-WEST-1', ': the nearest spelling is eu-west-1'],
-  ['eu-west-1a', ': the nearest spelling is eu-west-1'],
-  ['useast1', ': the nearest spelling is us-east-1'],
-  ['eu_central_2', ': the nearest spelling is eu-central-2'],
-  ['us-east', ': the nearest spelling is us-east-1'],
-  ['europe-west-1', ': the nearest spelling is eu-west-1'],
-  ['p-southeast-7', ': the nearest spelling is ap-southeast-7'],
+  ['EU-WEST-1', '; the nearest in spelling is eu-west-1'],
+  ['eu-west-1a', '; the nearest in spelling is eu-west-1'],
+  ['useast1', '; the nearest in spelling is us-east-1'],
+  ['eu_central_2', '; the nearest in spelling is eu-central-2'],
+  ['us-east', '; the nearest in spelling is us-east-1'],
+  ['europe-west-1', '; the nearest in spelling is eu-west-1'],
+  ['p-southeast-7', '; the nearest in spelling is ap-southeast-7'],
   ['frankfurt', ''],
   ['x'.repeat(10_000), ''],
 ])('%.20s is refused', async (region, nearest) => {
   const before = performance.now();
-  await expect(findRegions(ec2, { region })).rejects.toThrow(new RangeError(`"${region}" is no region${nearest}`));
+  await expect(findRegions(ec2, { region })).rejects.toThrow(
+    new RangeError(`"${region}" is no region of your account's partition${nearest}`),
+  );
   expect(performance.now() - before).toBeLessThan(3000);
 });
 
@@ -249,11 +261,23 @@ describe('the default region', () => {
       said: ['AWS_DEFAULT_REGION is eu-west-3, but this SDK reads AWS_REGION.'],
       stock: 'Region is missing',
     });
-    expect(await inEnvironment({ AWS_REGION: '' })).toEqual({
-      found: { region: '', by: 'AWS_REGION' },
-      said: [],
+    expect(await inEnvironment({ AWS_REGION: '', AWS_PROFILE: 'both' })).toEqual({
+      found: none,
+      said: ['The region by AWS_REGION is empty, which makes clients throw: unset it or name one.'],
       stock: expect.stringContaining('region="" is not a valid'),
     });
+  });
+
+  test('is compared with AWS_DEFAULT_REGION, whichever setting it comes from', async () => {
+    const same = { AWS_PROFILE: 'work', AWS_DEFAULT_REGION: 'eu-west-3' };
+    expect(await inEnvironment(same)).toMatchObject({ found: { region: 'eu-west-3', by: 'config' }, said: [] });
+    const other = { AWS_PROFILE: 'work', AWS_DEFAULT_REGION: 'us-west-2' };
+    expect((await inEnvironment(other)).said).toHaveLength(1);
+    // What is told must not be taken for a setting that is not there.
+    const onProblem = () => {
+      throw new Error('told');
+    };
+    await expect(findDefaultRegion({ onProblem })).rejects.toThrow('told');
   });
 
   // With keys beside AWS_PROFILE, the SDK warns: here they are in the profiles.
@@ -275,7 +299,9 @@ describe('the default region', () => {
     const { regions, stderr } = await list('', { env });
     expect(regions).toHaveLength(38);
     expect(regions.filter(({ defaultBy }) => defaultBy !== null)).toEqual([]);
-    expect(stderr).toBe('No region is set, so us-east-1 is asked: set AWS_REGION, or `region` in ~/.aws/config.\n');
+    const empty = 'The region by AWS_REGION is empty, which makes clients throw: unset it or name one.\n';
+    const none = 'No region is set, so us-east-1 is asked: set AWS_REGION, or `region` in ~/.aws/config.\n';
+    expect(stderr).toBe(AWS_REGION === '' ? empty + none : none);
   });
 
   test('is not taken from AWS_DEFAULT_REGION, which is said unless it names the same', async () => {
@@ -287,22 +313,56 @@ describe('the default region', () => {
     expect(await list('', { env: { ...own, ...same } })).toMatchObject({ stderr: '' });
   });
 
-  test('may be misspelt or not enabled: us-east-1 is asked, and the nearest spelling said', async () => {
+  test('may be misspelt or not enabled: us-east-1 is asked, and the nearest in spelling said', async () => {
     // What EC2 answers is the test's own: a region that does not exist has no host, one not enabled no keys.
-    for (const [region, message] of [
-      ['eu-wset-1', 'getaddrinfo ENOTFOUND ec2.eu-wset-1.amazonaws.com'],
-      ['ap-east-1', 'AWS was not able to validate the provided access credentials'],
-    ] as const) {
-      const name = region === 'ap-east-1' ? 'AuthFailure' : 'Error';
-      const faults = [{ operation: 'ec2:DescribeRegions', times: 1, error: { name, message } }];
-      const { regions, stderr } = await list('', { env: { ...own, AWS_REGION: region }, faults });
-      expect(regions).toHaveLength(38);
-      const marked = regions.filter(({ defaultBy }) => defaultBy !== null);
-      if (region === 'ap-east-1') expect(marked).toMatchObject([{ region, state: 'disabled' }]);
-      else expect(marked).toEqual([]);
-      const said = 'The default by AWS_REGION, "eu-wset-1" is no region: the nearest spelling is eu-west-1\n';
-      expect(stderr).toBe(region === 'ap-east-1' ? '' : said);
-    }
+    const error = { name: 'AuthFailure', message: 'AWS was not able to validate the provided access credentials' };
+    const faults = [{ operation: 'ec2:DescribeRegions', times: 1, error }];
+    const disabled = await list('', { env: { ...own, AWS_REGION: 'ap-east-1' }, faults });
+    expect(disabled.regions).toHaveLength(38);
+    const marked = disabled.regions.filter(({ defaultBy }) => defaultBy !== null);
+    expect(marked).toMatchObject([{ region: 'ap-east-1', state: 'disabled' }]);
+    expect(disabled.stderr).toBe('');
+
+    const said: string[] = [];
+    const settings = { onProblem: (text: string) => said.push(text) };
+    const misspelt = { region: 'eu-wset-1', by: 'AWS_REGION' };
+    const regions = await findRegions(failing(noHost, ec2), { ...settings, defaultRegion: misspelt });
+    expect(regions).toHaveLength(38);
+    expect(regions.filter(({ defaultBy }) => defaultBy !== null)).toEqual([]);
+    const nearest = 'the nearest in spelling is eu-west-1';
+    expect(said).toEqual([`AWS_REGION: "eu-wset-1" is no region of your account's partition; ${nearest}`]);
+  });
+
+  const noHost = Object.assign(new Error('getaddrinfo ENOTFOUND ec2.example'), { code: 'ENOTFOUND' });
+
+  /** Makes clients the first of which ends with this error, the others by `then`. */
+  function failing(error: Error, then: (region: string) => EC2Client) {
+    let first = true;
+    return (region: string) => {
+      if (!first) return then(region);
+      first = false;
+      const requestHandler = { handle: () => Promise.reject(error) };
+      return new EC2Client({ region, credentials, maxAttempts: 1, requestHandler });
+    };
+  }
+
+  test('is not the reason if us-east-1 fails too: the first error is thrown', async () => {
+    const defaultRegion = { region: 'cn-nroth-1', by: 'AWS_REGION' };
+    const second = failing(Object.assign(new Error('second'), { name: 'AuthFailure' }), ec2);
+    await expect(findRegions(failing(noHost, second), { defaultRegion })).rejects.toBe(noHost);
+
+    // Other errors that only speak of the like are not taken for it.
+    const other = new Error('not authorized: AuthFailure, ENOTFOUND, Region not accepted');
+    await expect(findRegions(failing(other, ec2), { defaultRegion })).rejects.toBe(other);
+
+    // An abort in the second call is an abort.
+    const stop = new AbortController();
+    const aborting = (region: string) => {
+      stop.abort(new Error('enough'));
+      return ec2(region);
+    };
+    const options = { defaultRegion, signal: stop.signal };
+    await expect(findRegions(failing(noHost, aborting), options)).rejects.toThrow('enough');
   });
 
   test('decides where the list is asked for', async () => {
@@ -311,19 +371,19 @@ describe('the default region', () => {
       asked.push(region);
       return ec2(region);
     };
-    const home = { region: 'eu-north-1', by: 'AWS_REGION' };
-    expect(await findRegions(clientFor, { home })).toContainEqual(
+    const defaultRegion = { region: 'eu-north-1', by: 'AWS_REGION' };
+    expect(await findRegions(clientFor, { defaultRegion })).toContainEqual(
       expect.objectContaining({ region: 'eu-north-1', defaultBy: 'AWS_REGION', name: null, zones: null }),
     );
     await findRegions(clientFor);
-    await findRegions(clientFor, { home: { region: null, by: null } });
+    await findRegions(clientFor, { defaultRegion: { region: null, by: null } });
     expect(asked).toEqual(['eu-north-1', 'us-east-1', 'us-east-1']);
   });
 
   test('is asked for even when it can’t be part of a host name', async () => {
     const { regions, stderr } = await list('', { env: { ...own, AWS_REGION: 'eu west 1' } });
     expect(regions).toHaveLength(38);
-    expect(stderr).toContain('The default by AWS_REGION, "eu west 1" is no region');
+    expect(stderr).toContain('AWS_REGION: "eu west 1" is no region of your account');
   });
 });
 
