@@ -196,6 +196,7 @@ test('a common option that is lacking is seen, and a ninth option of its own', (
 test.each([
   ['an id', 'i-0abcdef1234567890', 'i-…'],
   ['a short id', 'sg-1a2b3c4d in vpc-0123456789abcdef0', 'sg-… in vpc-…'],
+  ['an account', 'arn:aws:iam::123456789012:role/reader', 'arn:aws:iam::<account>:role/reader'],
   ['a time', 'launched  2026-03-01 09:08:07 UTC', 'launched  <time>'],
   ['a time of JSON', '"2026-03-01T09:08:07.123Z"', '"<time>"'],
   ['how long it took', 'after 12 s, 3.5 ms and 4 min', 'after <n> s, <n> ms and <n> min'],
@@ -215,7 +216,7 @@ test.each([
   'key  2026/03/01/report-2026-03-01.csv',
   'version  1.2.3',
   'image  al2023-ami-2023.5.20240701.0-kernel-6.1-x86_64',
-  'arn:aws:iam::123456789012:role/reader',
+  'number  1234567890123',
   'cost  $0.0104 an hour',
   'key name  paws-ed25519',
 ])('mask leaves "%s" as it is', (text) => expect(mask(text)).toBe(text));

@@ -108,11 +108,12 @@ export function checkOptions(header: Pick<Header, 'run' | 'aws'>, help: string):
   return problems;
 }
 
-/** A printed text without what differs from run to run: ids, times, addresses, versions. */
+/** A printed text without what differs from run to run: ids, accounts, times, addresses, versions. */
 export function mask(text: string): string {
   return text
     .replace(/\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b/g, '<request id>')
     .replace(/\b([a-z]+-)[0-9a-f]{8,17}\b/g, '$1…')
+    .replace(/\b\d{12}\b/g, '<account>')
     .replace(/\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?(\.\d+)?( UTC|Z)?/g, '<time>')
     .replace(/\b\d+(\.\d+)?(?= ?(ms|s|min|h)\b)/g, '<n>')
     .replace(/\b\d{1,3}(\.\d{1,3}){3}\b/g, '<address>')
@@ -125,7 +126,7 @@ export function mask(text: string): string {
 
 /**
  * The examples in the doc comments of a recipe's exported functions, as files of their own: with imports of the
- * function, of what stands in the recipe's file, and of the SDK's classes that they use.
+ * function, of what stands in the recipe's file, and of the SDK's clients and commands that they use.
  */
 export function examplesIn(copied: string): string[] {
   const imports = copied.match(/^import [\s\S]*?;$/gm) ?? [];
@@ -135,9 +136,13 @@ export function examplesIn(copied: string): string[] {
     ([, text = '', name = '']) => {
       const code = text.replace(/^ \* ?/gm, '');
       const clients = [...new Set(code.match(/\b\w+Client\b/g) ?? [])];
+      const commands = [...new Set(code.match(/(?<=new )\w+Command\b/g) ?? [])];
+      // An example has one client, if it has commands.
+      const packageOf = (name: string) => importedFrom(name) ?? sdkPackage(clients[0] ?? '');
       const own = copied.match(/(?<=^export (?:async )?function\*? )\w+/gm) ?? [];
       const used = own.filter((one) => one === name || new RegExp(`\\b${one}\\(`).test(code));
       return [
+        ...commands.map((command) => `import { ${command} } from '${packageOf(command)}';`),
         ...clients.map((client) => `import { ${client} } from '${importedFrom(client) ?? sdkPackage(client)}';`),
         `import { ${used.join(', ')} } from './FILE';`,
         code,

@@ -18,11 +18,22 @@ const s3Names: Record<string, string> = {
   ListObjectVersions: 'ListBucketVersions',
   ListMultipartUploads: 'ListBucketMultipartUploads',
   HeadObject: 'GetObject',
+  DeleteObjects: 'DeleteObject',
   CreateMultipartUpload: 'PutObject',
   UploadPart: 'PutObject',
   CompleteMultipartUpload: 'PutObject',
   ListParts: 'ListMultipartUploadParts',
+  GetPublicAccessBlock: 'GetBucketPublicAccessBlock',
+  GetBucketEncryption: 'GetEncryptionConfiguration',
+  GetBucketLifecycleConfiguration: 'GetLifecycleConfiguration',
+  GetObjectLockConfiguration: 'GetBucketObjectLockConfiguration',
 };
+
+/** The action that an operation is checked for in any case. */
+export function ownAction(operation: string): string {
+  const [service, name = ''] = operation.split(':');
+  return service === 's3' ? `s3:${s3Names[name] ?? name}` : operation;
+}
 
 /** The actions that a caller must be allowed for this operation. */
 export function actionsFor({ operation, input }: Sent): string[] {
@@ -37,11 +48,11 @@ export function actionsFor({ operation, input }: Sent): string[] {
     if (deleted.some(({ VersionId }: { VersionId?: string }) => VersionId)) actions.add('s3:DeleteObjectVersion');
     if (deleted.length === 0) {
       const version = input.VersionId && /^(Get|Head)Object$/.test(name) ? 'Version' : '';
-      actions.add(`s3:${s3Names[name] ?? name}${version}`);
+      actions.add(`${ownAction(operation)}${version}`);
     }
     if (input.BypassGovernanceRetention) actions.add('s3:BypassGovernanceRetention');
   } else {
-    actions.add(operation);
+    actions.add(ownAction(operation));
   }
   if (service === 'ec2') {
     if (input.TagSpecifications?.length > 0) actions.add('ec2:CreateTags');

@@ -45,6 +45,8 @@ Socket.prototype.connect = function (this: Socket, ...args: unknown[]) {
 
 const faults: Fault[] = JSON.parse(process.env.TEST_FAULTS ?? '[]');
 const calls = new Map<Fault, number>();
+/** Whether the recipe's own code says where a client sends. Asked at its first call: then the SDK notes other ways. */
+const elsewhere = new WeakMap<object, boolean>();
 const send = Client.prototype.send;
 Client.prototype.send = function (this: object, command: never, ...rest: never[]) {
   const {
@@ -58,7 +60,10 @@ Client.prototype.send = function (this: object, command: never, ...rest: never[]
   };
   const service = this.constructor.name.replace('Client', '').toLowerCase();
   const operation = `${service}:${kind.name.replace('Command', '')}`;
-  if (process.env.TEST_RECORD) {
+  const { config } = this as { config?: { isCustomEndpoint?: boolean } };
+  if (!elsewhere.has(this)) elsewhere.set(this, config?.isCustomEndpoint === true);
+  // What goes to a server of the recipe's own needs no permission of AWS.
+  if (process.env.TEST_RECORD && !elsewhere.get(this)) {
     const plain = JSON.stringify({ operation, input: { ...input, Body: undefined } });
     appendFileSync(process.env.TEST_RECORD, `${plain}\n`);
   }

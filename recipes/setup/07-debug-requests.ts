@@ -92,14 +92,13 @@ export async function debugRequests(
 }
 
 // ---- command line: leave out when copying ----
-import { connect, interrupted, print, recipe } from '../../shared/cli.ts';
+import { connect, interrupted, json, print, recipe } from '../../shared/cli.ts';
 
 recipe(import.meta, (command) =>
-  command.option('--whole', 'show headers and bodies, too').action(async ({ whole }, command) => {
+  command.option('--whole', 'show headers and bodies, too').action(async ({ whole }) => {
     const log: string[] = [];
-    const json = command.getOptionValue('json') === true;
-    const write = (text: string) => (json ? log.push(text) : console.log(text));
+    const write = (text: string) => (json() ? log.push(text) : console.log(text));
     const call = await debugRequests(connect(S3Client), { write, whole, signal: interrupted() });
-    print(json ? { log, ...call } : call, { retryDelay: (milliseconds: number) => `${milliseconds} ms` });
+    print(json() ? { log, ...call } : call, { retryDelay: (milliseconds: number) => `${milliseconds} ms` });
   }),
 );
