@@ -1,33 +1,54 @@
 /** moto server: checks the signature of each request and the IAM policies of the caller, which LocalStack does not. */
-import { findProgram, type StartedServer, spawnServer, startServer } from './program.ts';
-import { temporaryFolder } from './run.ts';
+import { realpathSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { findProgram, type Keys, type StartedServer, spawnServer, startServer } from './program.ts';
+import { root, temporaryFolder } from './run.ts';
 
 /** Where it is; null if it is not installed. Tests that need it are skipped then, and CI fails. */
 export const moto = findProgram('moto_server');
 
+export interface Moto extends StartedServer {
+  /** Forgets all that was made, keys too; those of the user who may do everything are given anew. */
+  reset: () => Promise<void>;
+  /** Makes a user who has this policy, as `--policy` prints it. */
+  makeUser: (policy: string, name?: string) => Promise<Keys>;
+}
+
 /** Starts one, with a user who may do everything. */
-export async function startMoto(): Promise<StartedServer> {
+export async function startMoto(): Promise<Moto> {
   if (!moto) throw new Error('moto server is not installed: test/install-servers does it');
+  const python = join(dirname(realpathSync(moto)), 'python3');
   const { path, remove } = temporaryFolder();
-  const env = { INITIAL_NO_AUTH_ACTION_COUNT: '1000', HOME: path };
   const { url, stop } = await startServer((port) =>
-    spawnServer(moto as string, ['-H', '127.0.0.1', '-p', `${port}`], env),
+    spawnServer(python, ['-I', join(root, 'test/moto-server.py'), '-H', '127.0.0.1', '-p', `${port}`], { HOME: path }),
   );
-  const free = (action: string, parameters: Record<string, string> = {}) =>
-    callIam(url, { Action: action, UserName: 'admin', ...parameters });
-  await free('CreateUser');
-  const allowAll = { Version: '2012-10-17', Statement: { Effect: 'Allow', Action: '*', Resource: '*' } };
-  await free('PutUserPolicy', { PolicyName: 'all', PolicyDocument: JSON.stringify(allowAll) });
-  const answer = await free('CreateAccessKey');
-  // Until here calls were free; from here on each is checked.
-  await fetch(`${url}/moto-api/reset-auth`, { method: 'POST', body: '0' });
-  const field = (name: string) => new RegExp(`<${name}>([^<]+)`).exec(answer)?.[1] as string;
-  return {
+  const post = (page: string, body = '') => fetch(`${url}/moto-api/${page}`, { method: 'POST', body });
+  const makeUser = async (policy: string, name = 'reader') => {
+    const iam = (action: string, more: Record<string, string> = {}) =>
+      callIam(url, { Action: action, UserName: name, ...more });
+    // So many calls are free.
+    await post('reset-auth', '3');
+    await iam('CreateUser');
+    // A policy that allows nothing is none.
+    if (policy.includes('Action')) await iam('PutUserPolicy', { PolicyName: 'own', PolicyDocument: policy });
+    const answer = await iam('CreateAccessKey');
+    // From here on each call is checked.
+    await post('reset-auth', '0');
+    const field = (name: string) => new RegExp(`<${name}>([^<]+)`).exec(answer)?.[1] as string;
+    return { accessKeyId: field('AccessKeyId'), secretAccessKey: field('SecretAccessKey') };
+  };
+  const all = { Version: '2012-10-17', Statement: { Effect: 'Allow', Action: '*', Resource: '*' } };
+  const server: Moto = {
     url,
-    accessKeyId: field('AccessKeyId'),
-    secretAccessKey: field('SecretAccessKey'),
+    ...(await makeUser(JSON.stringify(all), 'admin')),
+    makeUser,
+    reset: async () => {
+      await post('reset');
+      Object.assign(server, await makeUser(JSON.stringify(all), 'admin'));
+    },
     stop: () => stop().finally(remove),
   };
+  return server;
 }
 
 /** One unsigned call to IAM. */

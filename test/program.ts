@@ -7,14 +7,22 @@ import { homedir } from 'node:os';
 import { delimiter, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** A server that checks who sends a request, and the key of somebody who may do everything there. */
-export interface StartedServer {
-  /** `http://127.0.0.1:PORT` */
-  url: string;
+export interface Keys {
   accessKeyId: string;
   secretAccessKey: string;
+}
+
+/** A server that checks who sends a request, and the keys of somebody who may do everything there. */
+export interface StartedServer extends Keys {
+  /** `http://127.0.0.1:PORT` */
+  url: string;
   /** Ends it and removes what it kept. */
   stop: () => Promise<void>;
+}
+
+/** The variables that make a command work there; add `--endpoint-url` with its address. */
+export function keysOf({ accessKeyId, secretAccessKey }: Keys): Record<string, string> {
+  return { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey, AWS_REGION: 'us-east-1' };
 }
 
 /** Path of a server's program: as `test/install-servers` put it, or else on the PATH; null where there is none. */

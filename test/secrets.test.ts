@@ -8,34 +8,36 @@ import { elsewhere, listRecipes, undoCommand } from './run.ts';
 
 const recipes = listRecipes().filter(({ run, permissions }) => run.length > 0 && permissions.length > 0);
 
-test.concurrent.each(recipes)('$number $title: no secret in the log', async (recipe) => {
-  const { file, source, before, run: runs, undo } = recipe;
-  const { run, folder } = sandbox({ url: `${import.meta.url}?${file}` });
-  const [secretKey, token] = [randomBytes(30).toString('base64'), randomBytes(150).toString('base64')];
-  const env = { AWS_SECRET_ACCESS_KEY: secretKey, AWS_SESSION_TOKEN: token, AWS_REGION: 'us-east-1' };
-  for (const command of before) expect(await run(command)).toMatchObject({ code: 0 });
-  let [shown, log, first] = ['', '', ''];
-  for (const command of runs) {
-    // With --local the keys would be LocalStack's own.
-    const there = `${elsewhere(recipe, command, process.env.COOKBOOK_LOCALSTACK as string)} --debug`;
-    const { code, stdout, stderr } = await run(there, { env });
-    expect({ code, command, stderr }).toMatchObject({ code: 0 });
-    first ||= stdout;
-    shown += stdout + stderr;
-    // A recipe may show the log as its result.
-    log += source.includes('logRequests') ? stdout + stderr : stderr;
-  }
-  if (undo) await run(undoCommand(undo, first));
+test.concurrent.each(recipes)(
+  '$number $title: no secret in the log',
+  async ({ file, source, before, run: runs, undo }) => {
+    const { run, folder } = sandbox({ url: `${import.meta.url}?${file}` });
+    const [secretKey, token] = [randomBytes(30).toString('base64'), randomBytes(150).toString('base64')];
+    const env = { AWS_SECRET_ACCESS_KEY: secretKey, AWS_SESSION_TOKEN: token, AWS_REGION: 'us-east-1' };
+    for (const command of before) expect(await run(command)).toMatchObject({ code: 0 });
+    let [shown, log, first] = ['', '', ''];
+    for (const command of runs) {
+      // With --local the keys would be LocalStack's own.
+      const there = `${elsewhere(command, process.env.COOKBOOK_LOCALSTACK as string)} --debug`;
+      const { code, stdout, stderr } = await run(there, { env });
+      expect({ code, command, stderr }).toMatchObject({ code: 0 });
+      first ||= stdout;
+      shown += stdout + stderr;
+      // A recipe may show the log as its result.
+      log += source.includes('logRequests') ? stdout + stderr : stderr;
+    }
+    if (undo) await run(undoCommand(undo, first));
 
-  expect(log).toMatch(/^> authorization: .*Signature=\*\*\*$/m);
-  expect(log).toMatch(/^> x-amz-security-token: \*\*\*$/m);
-  expect(log).not.toMatch(/Signature=(?!\*\*\*)/);
-  expect(log).not.toMatch(/customer-key: (?!\*\*\*)/i);
-  for (const secret of [secretKey, token, ...privateKeys(folder)]) {
-    expect(shown.includes(secret), 'a secret was shown').toBe(false);
-    expect(shown.includes(encodeURIComponent(secret)), 'a secret was shown').toBe(false);
-  }
-});
+    expect(log).toMatch(/^> authorization: .*Signature=\*\*\*$/m);
+    expect(log).toMatch(/^> x-amz-security-token: \*\*\*$/m);
+    expect(log).not.toMatch(/Signature=(?!\*\*\*)/);
+    expect(log).not.toMatch(/customer-key: (?!\*\*\*)/i);
+    for (const secret of [secretKey, token, ...privateKeys(folder)]) {
+      expect(shown.includes(secret), 'a secret was shown').toBe(false);
+      expect(shown.includes(encodeURIComponent(secret)), 'a secret was shown').toBe(false);
+    }
+  },
+);
 
 /** The lines of all private keys that were saved in a folder. */
 function privateKeys(folder: string): string[] {

@@ -6,11 +6,6 @@ import { temporaryFolder } from './run.ts';
 /** Where it is; null if it is not installed. Tests that need it are skipped then, and CI fails. */
 export const versitygw = findProgram('versitygw');
 
-/** The variables that make a command work there; add `--endpoint-url` with its address. */
-export function keysOf({ accessKeyId, secretAccessKey }: StartedServer): Record<string, string> {
-  return { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey, AWS_REGION: 'us-east-1' };
-}
-
 /** Starts one that keeps its objects in a temporary folder. It knows versions. */
 export async function startVersitygw(): Promise<StartedServer> {
   if (!versitygw) throw new Error('versitygw is not installed: test/install-servers does it');

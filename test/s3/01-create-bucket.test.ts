@@ -3,7 +3,8 @@ import fc from 'fast-check';
 import { expect, onTestFinished, test } from 'vitest';
 import { createBucket } from '../../recipes/s3/01-create-bucket.ts';
 import { sandbox, testRecipe } from '../harness.ts';
-import { keysOf, startVersitygw, versitygw } from '../versitygw.ts';
+import { keysOf } from '../program.ts';
+import { startVersitygw, versitygw } from '../versitygw.ts';
 
 const { bucket, run, file, s3 } = testRecipe(import.meta);
 const neighbour = sandbox({ url: `${import.meta.url}?neighbour` });

@@ -17,7 +17,8 @@ import { expect, onTestFinished, test } from 'vitest';
 import { emptyBucket } from '../../recipes/s3/28-empty-bucket.ts';
 import { testRecipe } from '../harness.ts';
 import type { Fault } from '../preload.ts';
-import { keysOf, startVersitygw, versitygw } from '../versitygw.ts';
+import { keysOf } from '../program.ts';
+import { startVersitygw, versitygw } from '../versitygw.ts';
 
 const { bucket: own, run, file, folder, s3 } = testRecipe(import.meta);
 const client = s3();
