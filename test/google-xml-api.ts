@@ -5,22 +5,25 @@
  *
  * - aws-simple-migration: requests are signed as for S3, with an HMAC key; of the `x-amz-…` headers those are
  *   processed that have an equal among `x-goog-…`, and `x-amz-decoded-content-length`; `x-amz-project-id` names the
- *   project of a new bucket.
- * - xml-api/reference-headers: which `x-goog-…` headers there are (none for checksums of AWS's kinds); without
- *   Authorization the error is MissingSecurityHeader.
- * - xml-api/reference-status: the shape of errors; BucketNameUnavailable (409), ExcessHeaderValues (400),
- *   NoSuchBucket and NoSuchKey (404), BucketNotEmpty (409), SignatureDoesNotMatch (403).
- * - xml-api/put-bucket-create: the location is in the body, and `US` without one.
+ *   project of a new bucket, where no default project is set.
+ * - xml-api/reference-headers: which `x-goog-…` headers there are (none for checksums of AWS's kinds).
+ * - xml-api/reference-status: the shape of errors.
+ * - xml-api/put-bucket-create: the location is in the body; a name in use is 409.
  * - locations: what a location is called. `auto` is none, nor are AWS's names.
- * - xml-api/get-bucket-list: `list-type=2`, `max-keys`, `prefix`; the elements of the answer.
- * - xml-api/put-object, get-object, delete-object, delete-bucket: status codes; deleting what isn't there is 404.
+ * - xml-api/get-bucket-list: `list-type=2`, `max-keys`, `prefix`.
+ * - xml-api/delete-object: deleting what isn't there is 404, NoSuchKey.
  * - xml-api/post-bucket: `?delete` for up to 1,000 objects.
+ *
+ * The other codes and their statuses are from an older copy of Google's list: BucketNameUnavailable and
+ * BucketNotEmpty (409), ExcessHeaderValues, MissingSecurityHeader and BadDigest (400), NoSuchBucket (404),
+ * SignatureDoesNotMatch (403).
  *
  * The documentation doesn't say what becomes of a checksum header of AWS's. That Google answers ExcessHeaderValues,
  * and for `?delete` wants Content-MD5 or x-amz-checksum-crc32, is told by
  * https://github.com/milvus-io/milvus-storage/pull/480; that it answers so to x-amz- beside x-goog- headers, by many.
- * Two answers are this file's own guess: the code InvalidLocationConstraint, and that `x-amz-checksum-mode` of a GET
- * is refused, too.
+ * This file's own guesses are: the code InvalidLocationConstraint, `US` where a request has no location, 200 and 204
+ * for what succeeds, the elements of the lists, what is said to a request without or with an unknown key, and that
+ * `x-amz-checksum-mode` of a GET is refused, too.
  */
 import { createHash, createHmac } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';

@@ -7,9 +7,9 @@
  *
  * ## Solution
  * Describe it in a named profile of `~/.aws/config`: where the services are, the region to sign for, and no more
- * checksums than S3 asks for. Then every recipe runs there unchanged with `--profile NAME`, and so does your own
- * program with `AWS_PROFILE=NAME`. Without `--write` the lines are only printed. Once the profile is there with its
- * keys, the same command makes one call to each service.
+ * checksums than S3 asks for. Then every recipe goes there unchanged with `--profile NAME`, and so does your own
+ * program with `AWS_PROFILE=NAME`; what works there is what the cloud offers. Without `--write` the lines are only
+ * printed. Once the profile is there with its keys, the same command makes one call to each service.
  *
  * ## Discussion
  * `--write` adds to the end of the file and touches nothing else in it; delete the two sections to undo it. A name
@@ -19,10 +19,11 @@
  * **In code, `new S3Client({ profile: 'my-cloud' })` is not enough.** It takes the profile's keys and region and goes
  * to AWS with them: the SDK looks for the address in the profile that `AWS_PROFILE` names. So set that, or give the
  * client an `endpoint` too. Variables beat any profile: `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_S3` and the like,
- * `AWS_REGION`; and `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true` sends all to AWS.
+ * `AWS_REGION`, which goes into a new profile, too; `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true` sends all to AWS.
+ * Unset `AWS_ACCESS_KEY_ID` too: the SDK takes the profile's keys with a warning, and says this may change.
  *
- * **Bucket in the path.** Few private clouds have a host name for each bucket. No setting of the profile tells this
- * SDK so: the recipes do it by themselves, your own clients need `forcePathStyle: true`.
+ * **Bucket in the path.** Where buckets have no host names of their own, no setting of the profile tells this SDK
+ * so: the recipes do it by themselves, your own clients need `forcePathStyle: true`.
  *
  * The profile's own `endpoint_url` is for services without an address of their own, such as STS: so no call goes to
  * AWS by mistake, with keys that aren't AWS's. The SDK adds a checksum to each upload, which some servers refuse;
@@ -62,7 +63,7 @@
  * @see https://docs.aws.amazon.com/sdkref/latest/guide/feature-dataintegrity.html
  * @see https://docs.aws.amazon.com/sdkref/latest/guide/file-format.html
  */
-import { appendFile, mkdir, readFile } from 'node:fs/promises';
+import { appendFile, mkdir } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { DescribeRegionsCommand, EC2Client } from '@aws-sdk/client-ec2';
@@ -120,8 +121,8 @@ export async function privateCloud({
     throw new RangeError(`"${profile}" can't be the profile: give letters, digits, - and _, and not "default"`);
   }
   if (!/^[\w-]+$/.test(region)) throw new RangeError(`"${region}" can't be a region: give one such as us-east-1`);
-  const given = Object.entries({ ec2, s3 }).filter(([, url]) => url !== undefined) as [string, string][];
-  const endpoints = given.map(([service, url]) => [service, checkUrl(url)] as const);
+  const given = Object.entries({ ec2, s3 });
+  const endpoints = given.flatMap(([service, url]) => (url === undefined ? [] : [[service, checkUrl(url)] as const]));
   const [[, endpoint] = []] = endpoints;
   if (!endpoint) throw new RangeError('give the URL of EC2, of S3 or of both');
 
@@ -164,13 +165,8 @@ export async function privateCloud({
   // Keys of this name may be AWS's: then whoever uses them would be sent to the cloud from now on.
   if (keys[profile]) throw new RangeError(`"${profile}" is in ${credentialsFile} already: take another name`);
   await mkdir(dirname(configFile), { recursive: true, mode: 0o700 });
-  const before = await readFile(configFile, 'utf8').catch(({ code }) => {
-    if (code === 'ENOENT') return '';
-    throw new Error(`${configFile} can't be read: ${code}`);
-  });
-  const gap = before === '' ? '' : before.endsWith('\n') ? '\n' : '\n\n';
-  // The mode counts only where the file is new.
-  await appendFile(configFile, `${gap}${config}\n`, { mode: 0o600 });
+  // The file's last line may lack its end. The mode counts only where the file is new.
+  await appendFile(configFile, `\n${config}\n`, { mode: 0o600 });
   // So that the clients made after this see it.
   await loadSharedConfigFiles(files);
   return { ...result, state: 'added' };
@@ -187,13 +183,14 @@ function checkUrl(text: string): string {
 
 export interface Called {
   service: 'ec2' | 's3';
+  /** Whether it is there and knows the keys, even if it denies them this call. */
   works: boolean;
   /** What it answered, for people. */
   answer: string;
 }
 
 /**
- * Makes one call to each service, to see whether it is there and knows the keys.
+ * Makes one call to each service.
  *
  * @param clients.ec2 - Not called if left out.
  * @param clients.s3 - Not called if left out.
@@ -207,9 +204,8 @@ export interface Called {
  */
 export async function callServices(
   { ec2, s3 }: { ec2?: EC2Client; s3?: S3Client },
-  { signal }: { signal?: AbortSignal } = {},
+  { signal: abortSignal }: { signal?: AbortSignal } = {},
 ): Promise<Called[]> {
-  const stoppable = { abortSignal: signal };
   const call = async (service: Called['service'], things: string, list: () => Promise<unknown[] | undefined>) => {
     try {
       const found = await list();
@@ -217,14 +213,16 @@ export async function callServices(
       if (!found) return { service, works: false, answer: `an answer, but not of ${service.toUpperCase()}` };
       return { service, works: true, answer: `${things}: ${found.length}` };
     } catch (error) {
-      signal?.throwIfAborted();
+      abortSignal?.throwIfAborted();
       const { name, message } = error as Error;
-      return { service, works: false, answer: `${name}: ${message.split('\n')[0]}` };
+      const works = /^(AccessDenied|UnauthorizedOperation)$/.test(name);
+      return { service, works, answer: `${name}: ${message.split('\n')[0]}` };
     }
   };
   const calls = [
-    ec2 && call('ec2', 'regions', async () => (await ec2.send(new DescribeRegionsCommand({}), stoppable)).Regions),
-    s3 && call('s3', 'buckets', async () => (await s3.send(new ListBucketsCommand({}), stoppable)).Buckets),
+    ec2 &&
+      call('ec2', 'regions', async () => (await ec2.send(new DescribeRegionsCommand({}), { abortSignal })).Regions),
+    s3 && call('s3', 'buckets', async () => (await s3.send(new ListBucketsCommand({}), { abortSignal })).Buckets),
   ];
   return (await Promise.all(calls)).filter((called) => called !== undefined);
 }

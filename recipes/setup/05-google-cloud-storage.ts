@@ -11,8 +11,8 @@
  * ## Discussion
  * In Google's console (Cloud Storage, Settings, Interoperability) create an HMAC key for a service account that has
  * the role Storage Admin, or Storage Object User to work in buckets that are there. Keep the key in a profile of its
- * own. With all of this profile the settings need no code: a stock `new S3Client({})` with `AWS_PROFILE=google` works
- * there, and so do recipes that work on objects, with `--profile google`:
+ * own. With all of this profile the settings need no code: with `AWS_PROFILE=google` a stock `new S3Client({})` puts,
+ * gets, lists and deletes objects there:
  *
  * ```ini
  * [profile google]
@@ -24,16 +24,16 @@
  * response_checksum_validation = when_required
  * ```
  *
- * **What the settings are for.** By default the SDK adds checksums in headers that Google's API doesn't have; it
- * refuses such a request, as `ExcessHeaderValues` or `SignatureDoesNotMatch`. `WHEN_REQUIRED` leaves them out. The
- * region is part of the signature. CreateBucket sends it as the location, too, and `auto` is none, so give one: `US`,
- * `EU` and `ASIA` span several of Google's regions, `EUROPE-WEST3` is one.
+ * **What the settings are for.** By default the SDK adds checksums in headers that Google's API doesn't have; users
+ * saw it answer `ExcessHeaderValues` or `SignatureDoesNotMatch`. `WHEN_REQUIRED` leaves them out. The region is part of
+ * the signature. A CreateBucket without a location, such as that of 3.1, sends the region as location, and `auto` is
+ * none. So give one: `US`, `EU` and `ASIA` span several of Google's regions, `EUROPE-WEST3` is one.
  *
- * **What differs.** A new bucket belongs to the default project of the key, or to the one that the header
- * `x-amz-project-id` names. Google refuses a request with `x-amz-…` and `x-goog-…` headers together, so what has
- * only the latter is out of reach: resumable uploads, and conditions on the generation of an object, which is what
- * Google calls its version. So don't rely on `IfNoneMatch` to protect an object: users saw it ignored. DeleteObjects
- * has a checksum with any setting, and Google wants one there. New buckets have soft delete: what you delete can be
+ * **What differs.** A new bucket belongs to the project that the header `x-amz-project-id` names, or to the default
+ * project that is set at Google. Google refuses `x-amz-…` and `x-goog-…` headers together, so what has only the latter
+ * is out of reach: resumable uploads, and conditions on the generation of an object, which is what Google calls its
+ * version. Don't rely on `IfMatch` and `IfNoneMatch` to protect an object: users saw them ignored. DeleteObjects has
+ * a checksum with any setting; users saw Google demand one. By default a bucket has soft delete: what you delete can be
  * restored, and is billed, for seven days. AWS's policies and Block Public Access don't exist; Google has its own.
  *
  * @run npx tsx recipes/setup/05-google-cloud-storage.ts paws-example --location EU --local
@@ -53,7 +53,7 @@
  * @book boto.connect_gs
  * @see https://cloud.google.com/storage/docs/aws-simple-migration
  * @see https://cloud.google.com/storage/docs/xml-api/put-bucket-create
- * @see https://cloud.google.com/storage/docs/authentication/hmackeys
+ * @see https://cloud.google.com/storage/docs/authentication/managing-hmackeys
  * @see https://cloud.google.com/storage/docs/soft-delete
  * @see https://docs.aws.amazon.com/sdkref/latest/guide/feature-dataintegrity.html
  */
@@ -94,7 +94,6 @@ export interface GoogleSettings {
 export function googleCloudStorage({ endpoint = 'https://storage.googleapis.com' } = {}): GoogleSettings {
   return {
     endpoint,
-    // Part of the signature.
     region: 'auto',
     // Otherwise the SDK adds headers that Google refuses.
     requestChecksumCalculation: 'WHEN_REQUIRED',
@@ -121,10 +120,11 @@ export interface TriedStorage {
  * @param s3 - With the settings above.
  * @param options.bucket - Name of the bucket. It must not be there yet: nothing of yours is touched.
  * @param options.location - Where Google keeps it. `US` by default.
- * @param options.project - Id of the project that it belongs to. The default project of the key by default.
+ * @param options.project - Id of the project that it belongs to. The default project at Google by default.
  * @param options.signal - Ends the work; what was made is deleted even so.
- * @throws Error when there is a bucket of that name already.
- * @throws The error of the call that failed, after what was made is deleted, or with the names of what is left.
+ * @throws Error when there is a bucket of that name already; AccessDenied when it is somebody else's.
+ * @throws The error of the call that failed, after what was made is deleted, or with the names of what is left. If
+ *   creating the bucket failed or was ended, look: it may be there even so.
  * @see https://cloud.google.com/storage/docs/xml-api/overview
  *
  * @example
@@ -200,7 +200,7 @@ recipe(import.meta, (command) =>
   command
     .argument('<bucket>', 'name of a bucket to create, and delete in the end')
     .option('--location <name>', "Google's name of where to keep it", 'US')
-    .option('--project <id>', 'project of Google that it belongs to (default: that of the key)')
+    .option('--project <id>', 'project of Google that it belongs to (default: the default project there)')
     .action(async (bucket, options) => {
       // --local and --endpoint-url set the variable.
       const s3 = connect(Client, googleCloudStorage({ endpoint: process.env.AWS_ENDPOINT_URL }));

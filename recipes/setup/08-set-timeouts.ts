@@ -6,9 +6,9 @@
  * comes, the SDK does the second and waits without end.
  *
  * ## Solution
- * Give the client a limit for connecting and one for silence, which suit calls of any length, and each call a deadline.
- * There are four clocks; each stops what another lets pass. To see it, run this recipe: it starts a server that
- * misbehaves and measures each clock alone, with one attempt. The last column is measured without clocks, but retries.
+ * Give the client a limit for connecting and one for silence, which suit long uploads and downloads, too, and each call
+ * a deadline. There are four clocks; each stops what another lets pass. To see it, run this recipe: it starts a server
+ * that misbehaves and measures each clock alone, with one attempt. The last column is with retries and no clock.
  *
  * ## Discussion
  * | clock | what it limits |
@@ -23,8 +23,8 @@
  * one is free spends its `connectionTimeout` and `requestTimeout` on that.
  *
  * A deadline is an `abortSignal`: give it to `send` and read the body before it is over. Nothing else stops an answer
- * that dribbles. The SDK then throws an AbortError or, within a body, what a lost connection is; `withDeadline` makes
- * it a TimeoutError each time.
+ * that dribbles. The SDK then throws an AbortError or, within a body, the error of a lost connection; `withDeadline`
+ * makes it a TimeoutError each time. What was stopped may have worked all the same: look before you repeat it.
  *
  * **Retries.** What ran into a clock other than the deadline, lost connections, throttling and the statuses 500, 502,
  * 503 and 504 are tried again, three attempts in all: a `socketTimeout` of 30 s can make a call fail after 90 s. The
@@ -34,9 +34,8 @@
  * too, of all calls of a client that is throttled: have one client for each thing that throttles, such as a bucket.
  *
  * `AWS_MAX_ATTEMPTS` and `AWS_RETRY_MODE`, or `max_attempts` and `retry_mode` in `~/.aws/config`, set the retries of
- * clients that have no setting of their own. The clocks are set in code alone.
- *
- * A call that was stopped may have worked all the same: look before you repeat what must not happen twice.
+ * clients that have no setting of their own. The clocks are set in code, but for one: with
+ * `AWS_ENABLE_DEFAULT_SOCKET_TIMEOUT_2026=true`, clients of EC2 have a `socketTimeout` of 15 minutes, those of S3 none.
  *
  * @run npx tsx recipes/setup/08-set-timeouts.ts
  * @output
@@ -52,7 +51,7 @@
  * @cost nothing
  * @undo nothing
  * @book the http_socket_timeout setting
- * @see https://docs.aws.amazon.com/AWSJavaScriptSDK/v3/latest/Package/-smithy-types/Interface/NodeHttpHandlerOptions/
+ * @see https://docs.aws.amazon.com/AWSJavaScriptSDK/v3/latest/Package/-smithy-node-http-handler
  * @see https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
  */
 
@@ -70,7 +69,7 @@ export interface ClientLimits {
   retryMode?: 'standard' | 'adaptive';
 }
 
-/** Settings that the client of every service takes. */
+/** Settings that clients of S3, EC2 and most other services take. */
 export interface ClientSettings {
   requestHandler: {
     connectionTimeout: number;
@@ -90,7 +89,7 @@ const longest = 2 ** 31 - 1;
  *
  * @param limits - Times in milliseconds and the number of attempts; what is left out has its default.
  * @throws RangeError when a time or the number of attempts is none.
- * @see https://docs.aws.amazon.com/AWSJavaScriptSDK/v3/latest/Package/-smithy-types/Interface/NodeHttpHandlerOptions/
+ * @see https://docs.aws.amazon.com/AWSJavaScriptSDK/v3/latest/Package/-smithy-node-http-handler
  *
  * @example
  * const s3 = new S3Client({ ...setTimeouts({ socketTimeout: 10_000 }), region: 'eu-west-1' });
@@ -128,7 +127,7 @@ export function setTimeouts({
  * @returns What `work` returns.
  * @throws TimeoutError when the time is over.
  * @throws RangeError when the deadline is no time.
- * @see https://docs.aws.amazon.com/AWSJavaScriptSDK/v3/latest/Package/-smithy-types/Interface/HttpHandlerOptions/
+ * @see https://aws.amazon.com/blogs/developer/abortcontroller-in-modular-aws-sdk-for-javascript/
  *
  * @example
  * const s3 = new S3Client(setTimeouts());

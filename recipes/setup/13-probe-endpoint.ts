@@ -21,12 +21,15 @@
  * does nothing. `AWS_CA_BUNDLE` and a profile's `ca_bundle`, which the AWS CLI knows, are not read by this SDK. Don't
  * switch the check off: anybody in between could read along.
  *
- * `works` means that a call is known and was answered, if only by `NoSuchBucketPolicy` because there is none; not
- * that the server knows all of its parameters. `denied` is a call that is offered, and not to you.
+ * `works` means that a call was answered, if only by `NoSuchBucketPolicy` because there is none; not that the server
+ * knows all of its parameters. For GetBucketVersioning, -Logging and -Website, whose fields may all be missing, and
+ * GetBucketPolicy, which takes any text, it says only that no error came. `denied` is a call that is offered, and
+ * not to you. A bucket of another region is `failed` throughout: give its `--region`.
  *
  * A server that doesn't know `DryRun` would do what it was only asked about. So a call that reads is sent with
- * DryRun first, and those that write only if it was understood; besides, they name an image or volume that can't
- * exist. On AWS they need the permission to write: leave those out of your policy, and the answer is `denied`.
+ * DryRun first, and those that write only if it was understood; besides, they name an image or volume that no cloud
+ * has. An emulator that takes any image, and knows DryRun for some calls only, may still make an instance: you are
+ * told that the call was carried out. On AWS a dry run needs the permission for the call itself.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @run npx tsx recipes/setup/13-probe-endpoint.ts s3 --bucket paws-example --local
@@ -79,7 +82,6 @@
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
  * @see https://nodejs.org/api/cli.html#node_extra_ca_certsfile
  */
-import { pipeline, Transform } from 'node:stream';
 import * as EC2 from '@aws-sdk/client-ec2';
 import * as S3 from '@aws-sdk/client-s3';
 import pMap from 'p-map';
@@ -88,7 +90,6 @@ export interface Answer {
   service: 'ec2' | 's3';
   /** `DescribeRegions`, or `RunInstances, dry run`. */
   call: string;
-  /** One of the last four as the first answer is the only one: then no other call is made. */
   answer:
     | ('works' | 'denied' | 'not offered' | 'failed')
     | ('wrong credentials' | 'another server' | 'not trusted' | 'unreachable');
@@ -97,13 +98,13 @@ export interface Answer {
 }
 
 /**
- * Asks an endpoint about the calls that the recipes make. Nothing is changed there.
+ * Asks an endpoint about calls that the recipes make, by reads and dry runs alone.
  *
  * @param client - Of the service that you expect there.
  * @param options.bucket - Asks S3 about this bucket, too.
  * @param options.timeout - Milliseconds that each answer may take. 30,000 by default.
  * @param options.signal - Ends the probing.
- * @returns An answer for each call; one alone where it says that there is no such service, or none for you.
+ * @returns An answer for each call; the first alone unless that works or is denied.
  * @throws NoSuchBucket; CredentialsProviderError where the client has no credentials.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/CommonParameters.html
  *
@@ -124,11 +125,10 @@ export async function probeEndpoint(
   const askAll = (calls: Call[]) => pMap(calls, (call) => ask(client, call, limits), { concurrency: 5 });
   if (isS3(client)) return [first, ...(bucket === undefined ? [] : await askAll(bucketReads(bucket)))];
 
-  const answers = [first, ...(await askAll(ec2Reads()))];
+  const reads = await askAll(ec2Reads());
   const [harmless, ...writes] = dryRuns();
   const understood = await ask(client, harmless, limits);
-  answers.push(understood);
-  return understood.answer === 'works' ? [...answers, ...(await askAll(writes))] : answers;
+  return [first, ...reads, understood, ...(understood.answer === 'works' ? await askAll(writes) : [])];
 }
 
 type Limits = { timeout?: number; signal?: AbortSignal };
@@ -167,7 +167,7 @@ function dryRuns(): [Call, ...Call[]] {
 }
 
 function bucketReads(Bucket: string): Call[] {
-  const it = { Bucket };
+  const it = { Bucket, MaxKeys: 1, MaxUploads: 1 };
   return [
     [new S3.ListObjectsV2Command(it), 'Name'],
     [new S3.ListObjectVersionsCommand(it), 'Name'],
@@ -185,54 +185,28 @@ function bucketReads(Bucket: string): Call[] {
 }
 
 /** Sends one command and tells what came back. */
-async function ask(
-  client: EC2.EC2Client | S3.S3Client,
-  [command, field]: Call,
-  { timeout = 30_000, signal = AbortSignal.any([]) }: Limits,
-): Promise<Answer> {
-  const { input, middlewareStack } = command as S3.ListBucketsCommand;
-  const dryRun = 'DryRun' in input;
+async function ask(client: EC2.EC2Client | S3.S3Client, [command, field]: Call, limits: Limits): Promise<Answer> {
+  const { timeout = 30_000, signal = AbortSignal.any([]) } = limits;
+  const sent = command as S3.ListBucketsCommand;
+  const dryRun = 'DryRun' in sent.input;
   const name = command.constructor.name.replace(/Command$/, '');
   const call = { service: isS3(client) ? 's3' : 'ec2', call: dryRun ? `${name}, dry run` : name } as const;
-
-  // What was really sent, which a result doesn't show.
-  const page: Page = { type: '', size: 0 };
-  middlewareStack.add(
-    (next) => async (args) => {
-      const answer = await next(args);
-      const response = answer.response as { headers: Record<string, string>; body: NodeJS.ReadableStream };
-      const count = new Transform({
-        transform: (chunk, _encoding, done) => {
-          page.size += chunk.length;
-          done(null, chunk);
-        },
-      });
-      page.type = response.headers['content-type'] ?? 'no type';
-      response.body = pipeline(response.body, count, () => {});
-      return answer;
-    },
-    { step: 'deserialize', priority: 'low', name: 'seePage' },
-  );
-
   const abortSignal = AbortSignal.any([signal, AbortSignal.timeout(timeout)]);
-  const send = client.send.bind(client) as (command: object, options: object) => Promise<object>;
   try {
-    const result = await send(command, { abortSignal });
+    const result = await (client as S3.S3Client).send(sent, { abortSignal });
     if (dryRun) return { ...call, answer: 'failed', detail: 'DryRun was not understood: the call was carried out' };
     if (field === null || Reflect.get(result, field) !== undefined) return { ...call, answer: 'works', detail: null };
-    return { ...call, ...strange(200, page) };
+    return { ...call, ...judge(result as object as Failure, timeout) };
   } catch (error) {
     signal.throwIfAborted();
-    return { ...call, ...judge(error as Failure, page, timeout) };
+    return { ...call, ...judge(error as Failure, timeout) };
   }
 }
 
-type Page = { type: string; size: number };
-type Judgement = Omit<Answer, 'service' | 'call'>;
 type Failure = Error & { code?: string; Code?: string; $metadata?: { httpStatusCode?: number } };
 
-/** Tells from an error whether it is the service's own, some other server's, or comes from no server at all. */
-function judge(error: Failure, page: Page, timeout: number): Judgement {
+/** Tells from an error, or a result without its field, whether it comes from the service, another server or none. */
+function judge(error: Failure, timeout: number): Pick<Answer, 'answer' | 'detail'> {
   const { name, message, Code, $metadata: { httpStatusCode: status } = {} } = error;
   // The SDK calls a reset connection a TimeoutError, too, and then there is a code.
   const code = typeof error.code === 'string' ? error.code : /Abort|Timeout/.test(name) ? 'ETIMEDOUT' : '';
@@ -242,21 +216,17 @@ function judge(error: Failure, page: Page, timeout: number): Judgement {
     if (!answer || !detail) throw error;
     return { answer, detail: detail.replace('{code}', code).replace('{seconds}', `${timeout / 1000} s`) };
   }
-  if (Code === undefined) return strange(status, page);
+  if (Code === undefined) return { answer: 'another server', detail: `answers ${status}, not as it should` };
   if (Code === 'NoSuchBucket') throw error;
-  if (/^(NoSuch|DryRunOperation$)|NotFound|\.Malformed$/.test(Code)) return { answer: 'works', detail: Code };
-  if (status === 501 || status === 405 || /^(InvalidAction|Unsupported|Unknown)/.test(Code)) {
-    return { answer: 'not offered', detail: Code };
-  }
-  if (/Signature|AccessKeyId|InvalidClientTokenId|AuthFailure|Token|Expired/.test(Code)) {
-    return { answer: 'wrong credentials', detail: Code };
-  }
+  // VPCIdNotSpecified: an account without a default VPC.
+  const found = /^(NoSuch|(DryRunOperation|VPCIdNotSpecified)$)|NotFound|\.Malformed$/;
+  if (found.test(Code)) return { answer: 'works', detail: Code };
+  // Not Unsupported: on AWS that is about a parameter, such as the type of an instance.
+  const missing = status === 501 || status === 405 || /^(InvalidAction$|Unknown)/.test(Code);
+  if (missing) return { answer: 'not offered', detail: Code };
+  const keys = /Signature|AccessKeyId|InvalidClientTokenId|AuthFailure|Token|Expired/;
+  if (keys.test(Code)) return { answer: 'wrong credentials', detail: Code };
   return status === 403 ? { answer: 'denied', detail: Code } : { answer: 'failed', detail: `${Code}: ${message}` };
-}
-
-function strange(status: number, { size, type }: Page): Judgement {
-  const what = size === 0 ? 'an empty page' : `${size} bytes of ${type}`;
-  return { answer: 'another server', detail: `answers ${status} with ${what}` };
 }
 
 const connectionErrors: [RegExp, Answer['answer'], string][] = [
@@ -276,14 +246,13 @@ import { connect, interrupted, print, progress, recipe } from '../../shared/cli.
 
 recipe(import.meta, (command) =>
   command
-    .argument('[services...]', 'what to look for: ec2, s3 (default: both)')
+    .argument('[services...]', 'what to look for', ['ec2', 's3'])
     .option('--bucket <name>', 'ask S3 about this bucket, too')
     .action(async (names, { bucket }) => {
-      const services = [...new Set(names.length > 0 ? names : ['ec2', 's3'])];
+      const services = [...new Set(names)];
       const other = services.find((name) => name !== 'ec2' && name !== 's3');
       if (other !== undefined) throw new RangeError(`"${other}" is neither ec2 nor s3`);
-      if (bucket === '' || (bucket && !services.includes('s3')))
-        throw new RangeError('--bucket takes a name, and is for s3');
+      if (bucket === '' || (bucket && !services.includes('s3'))) throw new RangeError('--bucket NAME is for s3');
       const answers: Answer[] = [];
       const failed: string[] = [];
       for (const name of services) {

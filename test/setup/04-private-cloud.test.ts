@@ -1,9 +1,10 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { EC2Client } from '@aws-sdk/client-ec2';
 import { PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import { loadSharedConfigFiles } from '@smithy/core/config';
 import { expect, onTestFinished, test, vi } from 'vitest';
-import { privateCloud } from '../../recipes/setup/04-private-cloud.ts';
+import { callServices, privateCloud } from '../../recipes/setup/04-private-cloud.ts';
 import { testRecipe } from '../harness.ts';
 import { temporaryFolder } from '../run.ts';
 import { serve } from '../serve.ts';
@@ -39,11 +40,11 @@ test('where there is no file yet, it is made for its owner alone; a second time 
   const added = await privateCloud({ ...cloud, write: true, configFile, credentialsFile });
   expect(added).toEqual({ ...before, state: 'added' });
   expect([mode(dirname(configFile)), mode(configFile)]).toEqual(['700', '600']);
-  expect(readFileSync(configFile, 'utf8')).toBe(`${added.config}\n`);
+  expect(readFileSync(configFile, 'utf8')).toBe(`\n${added.config}\n`);
   expect(existsSync(credentialsFile)).toBe(false);
 
   expect(await privateCloud({ ...cloud, write: true, configFile, credentialsFile })).toMatchObject({ state: 'there' });
-  expect(readFileSync(configFile, 'utf8')).toBe(`${added.config}\n`);
+  expect(readFileSync(configFile, 'utf8')).toBe(`\n${added.config}\n`);
 });
 
 test.each([
@@ -56,7 +57,7 @@ test.each([
   // The SDK has read the file before, as a program may that writes the profile later.
   await loadSharedConfigFiles({ configFilepath: configFile });
   const { config } = await privateCloud({ ...cloud, region: 'here', write: true, configFile, credentialsFile });
-  expect(readFileSync(configFile, 'utf8')).toBe(`${text}${text.endsWith('\n') ? '\n' : '\n\n'}${config}\n`);
+  expect(readFileSync(configFile, 'utf8')).toBe(`${text}\n${config}\n`);
   expect(mode(configFile)).toBe('640');
   expect(readFileSync(credentialsFile, 'utf8')).toBe(credentials);
   // As other programs read it, from what the SDK holds in memory by now.
@@ -139,10 +140,10 @@ test.each([
   expect(existsSync(configFile)).toBe(false);
 });
 
-test('a file that cannot be read is not written to', async () => {
+test('what is no file is named', async () => {
   const { path, credentialsFile } = home();
   const attempt = privateCloud({ ...cloud, write: true, configFile: path, credentialsFile });
-  await expect(attempt).rejects.toThrow(`${path} can't be read: EISDIR`);
+  await expect(attempt).rejects.toThrow(new RegExp(`^EISDIR: .*${path}`));
 });
 
 test('what beats a profile is refused, since nothing would go to the cloud', async () => {
@@ -171,7 +172,11 @@ test('a client goes there when AWS_PROFILE names the profile, and to AWS when on
   });
   vi.stubEnv('AWS_CONFIG_FILE', configFile);
   vi.stubEnv('AWS_SHARED_CREDENTIALS_FILE', credentialsFile);
-  onTestFinished(() => void vi.unstubAllEnvs());
+  // Other keys beside AWS_PROFILE: not taken, but warned of.
+  vi.stubEnv('AWS_ACCESS_KEY_ID', 'OTHER');
+  vi.stubEnv('AWS_SECRET_ACCESS_KEY', 'other');
+  const warn = vi.spyOn(console, 'warn').mockImplementation(() => {});
+  onTestFinished(() => void vi.unstubAllEnvs().restoreAllMocks());
   const send = async (settings: { profile?: string }) => {
     const client = new S3Client({ ...settings, forcePathStyle: true });
     let sent: { hostname: string; headers: Record<string, string> } | undefined;
@@ -191,6 +196,7 @@ test('a client goes there when AWS_PROFILE names the profile, and to AWS when on
   const named = await send({});
   expect(named?.hostname).toBe('s3.example.com');
   expect(named?.headers.authorization).toMatch(/Credential=GATEWAYROOT\/\d+\/here\/s3\//);
+  expect(warn.mock.calls.flat().join()).toMatch(/Multiple credential sources.*future version may change/s);
   expect(Object.keys(named?.headers ?? {}).filter((name) => name.includes('checksum'))).toEqual([]);
 });
 
@@ -211,11 +217,13 @@ test('once keys are there each service is called, and told apart from a web page
     expect(`${result.stdout}${result.stderr}`).not.toContain('the-secret');
     return result;
   };
-  const [good, page, mixed] = await Promise.all([
+  const [region, good, page, mixed] = await Promise.all([
+    run(`npx tsx ${file} my-cloud --s3 ${url}`, { cwd: home().path, env: { AWS_REGION: 'here' } }),
     call(`--ec2 ${localStack} --s3 ${localStack}`, '--json'),
     call(`--ec2 ${url} --s3 ${url}`),
     call(`--ec2 http://127.0.0.1:1 --s3 ${localStack}`),
   ]);
+  expect(region).toMatchObject({ code: 0, stdout: expect.stringContaining('\nregion = here\n') });
   expect(good).toMatchObject({ code: 0, stderr: '' });
   expect(JSON.parse(good.stdout)).toMatchObject({
     state: 'there',
@@ -229,6 +237,29 @@ test('once keys are there each service is called, and told apart from a web page
   expect(page.stdout).toMatch(/ec2 +no +an answer, but not of EC2\ns3 +no +an answer, but not of S3\n/);
   expect(mixed).toMatchObject({ code: 1 });
   expect(mixed.stdout).toMatch(/ec2 +no +\w*Error: connect ECONNREFUSED 127\.0\.0\.1:1\ns3 +yes +buckets: \d+\n/);
+});
+
+test('a service that denies the call is there and knows the keys; one that does not know them does not work', async () => {
+  const called = async (codes: { ec2: string; s3: string }) => {
+    const { url } = await serve((request, response) => {
+      const [service, open, close] =
+        request.method === 'POST'
+          ? (['ec2', '<Response><Errors>', '</Errors></Response>'] as const)
+          : (['s3', '', ''] as const);
+      response.writeHead(403).end(`${open}<Error><Code>${codes[service]}</Code><Message>m</Message></Error>${close}`);
+    });
+    const credentials = { accessKeyId: 'key', secretAccessKey: 'secret' };
+    const settings = { endpoint: url, region: 'here', credentials, maxAttempts: 1 };
+    return callServices({ ec2: new EC2Client(settings), s3: new S3Client(settings) });
+  };
+  expect(await called({ ec2: 'UnauthorizedOperation', s3: 'AccessDenied' })).toEqual([
+    { service: 'ec2', works: true, answer: 'UnauthorizedOperation: m' },
+    { service: 's3', works: true, answer: 'AccessDenied: m' },
+  ]);
+  expect(await called({ ec2: 'AuthFailure', s3: 'InvalidAccessKeyId' })).toMatchObject([
+    { works: false },
+    { works: false },
+  ]);
 });
 
 test.skipIf(!versitygw)(

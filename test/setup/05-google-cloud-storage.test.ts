@@ -118,7 +118,11 @@ test('with the profile of the discussion a stock client works there, and only wi
     return new S3Client({ forcePathStyle: true });
   };
   onTestFinished(() => void vi.unstubAllEnvs());
-  expect(await tryStorage(clientOf('whole', filled), { bucket })).toMatchObject({ read: true, deleted: true });
+  const stock = clientOf('whole', filled);
+  expect(await tryStorage(stock, { bucket })).toMatchObject({ read: true, deleted: true });
+  const create = stock.send(new CreateBucketCommand({ Bucket: bucket }));
+  await expect(create).rejects.toMatchObject({ name: 'InvalidLocationConstraint' });
+  expect(google.requests.at(-1)?.body).toContain('<LocationConstraint>auto</LocationConstraint>');
   for (const line of ['request_checksum_calculation', 'response_checksum_validation']) {
     const config = filled.replace(new RegExp(`^${line}.*\n`, 'm'), '');
     expect(config).not.toBe(filled);
@@ -170,6 +174,14 @@ test('when a call fails, what was made is deleted again', async () => {
   };
   await expect(tryStorage(s3, { bucket, signal: stop.signal })).rejects.toMatchObject({ name: 'AbortError' });
   expect(google.buckets.size).toBe(0);
+  // The bucket itself is known only from the answer.
+  const early = new AbortController();
+  google.refusing.when = ({ method }) => {
+    if (method === 'PUT') early.abort();
+    return undefined;
+  };
+  await expect(tryStorage(s3, { bucket, signal: early.signal })).rejects.toMatchObject({ name: 'AbortError' });
+  expect([...google.buckets.keys()]).toEqual([bucket]);
 });
 
 test('a wrong secret, a key of AWS and bad input are told in a line', async () => {

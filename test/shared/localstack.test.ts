@@ -433,7 +433,7 @@ describe("somebody else's", () => {
     const server = createSocketServer((socket) => socket.resetAndDestroy());
     await listen(server, place.port);
     const start = place.run('start');
-    await until(() => existsSync(place.log) && readFileSync(place.log, 'utf8').includes('in use'), 60);
+    await until(() => existsSync(place.log) && readFileSync(place.log, 'utf8').includes('in use'), 150);
     server.close();
     await listen(fake({ '/_localstack/health': health }), place.port);
     expect(await start).toEqual({ code: 0, out: `${place.url}\n`, err: '' });

@@ -35,7 +35,7 @@ export interface Measured {
 const uploadTime = 1_200;
 
 /**
- * Runs a server that misbehaves, and calls it in all its ways with each clock alone, all at once.
+ * Runs a server that misbehaves, and calls it in all its ways with each clock alone, nearly at once.
  *
  * @param limits - The clocks in milliseconds, the deadline among them, and the number of attempts.
  */
@@ -93,7 +93,9 @@ export async function measureTimeouts(limits: MeasuredLimits): Promise<Measured[
     // The first call of a process is slow, since much is loaded for it.
     await call('answers 503, then 200', {});
     return await Promise.all(
-      Object.keys(urls).map(async (server) => {
+      Object.keys(urls).map(async (server, at) => {
+        // Starting a call is work, and on a busy machine that of all together would take as long as a clock.
+        await sleep(100 * at);
         const outcomes = await Promise.all([
           call(server, { connectionTimeout }),
           call(server, { requestTimeout }),
@@ -114,8 +116,10 @@ const drips = uploadTime / 50;
 
 /** A body as it comes over a slow line. */
 async function* drip() {
-  for (let i = 0; i < drips; i++) {
-    await sleep(50);
+  const start = performance.now();
+  for (let i = 1; i <= drips; i++) {
+    // By the time since the start: sleeps that last longer don't add up.
+    await sleep(Math.max(0, start + 50 * i - performance.now()));
     yield Buffer.from('.');
   }
 }
