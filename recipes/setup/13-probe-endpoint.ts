@@ -85,6 +85,7 @@
 import * as EC2 from '@aws-sdk/client-ec2';
 import * as S3 from '@aws-sdk/client-s3';
 import pMap from 'p-map';
+import { withDeadline } from './08-set-timeouts.ts';
 
 export interface Answer {
   service: 'ec2' | 's3';
@@ -186,19 +187,19 @@ function bucketReads(Bucket: string): Call[] {
 
 /** Sends one command and tells what came back. */
 async function ask(client: EC2.EC2Client | S3.S3Client, [command, field]: Call, limits: Limits): Promise<Answer> {
-  const { timeout = 30_000, signal = AbortSignal.any([]) } = limits;
+  const { timeout = 30_000, signal } = limits;
   const sent = command as S3.ListBucketsCommand;
   const dryRun = 'DryRun' in sent.input;
   const name = command.constructor.name.replace(/Command$/, '');
   const call = { service: isS3(client) ? 's3' : 'ec2', call: dryRun ? `${name}, dry run` : name } as const;
-  const abortSignal = AbortSignal.any([signal, AbortSignal.timeout(timeout)]);
+  const send = (abortSignal: AbortSignal) => (client as S3.S3Client).send(sent, { abortSignal });
   try {
-    const result = await (client as S3.S3Client).send(sent, { abortSignal });
+    const result = await withDeadline(send, { deadline: timeout, signal });
     if (dryRun) return { ...call, answer: 'failed', detail: 'DryRun was not understood: the call was carried out' };
     if (field === null || Reflect.get(result, field) !== undefined) return { ...call, answer: 'works', detail: null };
     return { ...call, ...judge(result as object as Failure, timeout) };
   } catch (error) {
-    signal.throwIfAborted();
+    signal?.throwIfAborted();
     return { ...call, ...judge(error as Failure, timeout) };
   }
 }

@@ -24,6 +24,7 @@
  * @see https://docs.aws.amazon.com/general/latest/gr/ec2-service.html
  */
 import pMap from 'p-map';
+import { withDeadline } from './08-set-timeouts.ts';
 
 /** How host names end where it is not `amazonaws.com`: in China and in the European Sovereign Cloud. */
 const suffixes: Record<string, string> = { cn: 'amazonaws.com.cn', eusc: 'amazonaws.eu' };
@@ -52,20 +53,17 @@ export async function measureLatency<Row extends { region: string }>(
     urlOf = (region) => `https://ec2.${region}.${suffixes[region.replace(/-.*/, '')] ?? 'amazonaws.com'}/ping`,
     tries = 5,
     timeout = 3000,
-    signal = AbortSignal.any([]),
+    signal,
   }: { urlOf?: (region: string) => string; tries?: number; timeout?: number; signal?: AbortSignal } = {},
 ): Promise<(Row & { latency: number | null })[]> {
   if (!Number.isInteger(tries) || tries < 1) throw new RangeError(`tries must be 1 or more, not ${tries}`);
   const measure = async (url: URL) => {
     const times: number[] = [];
     for (let [i, connected] = [0, false]; i <= tries; i++) {
-      const limited = AbortSignal.any([signal, AbortSignal.timeout(timeout)]);
       const start = performance.now();
       try {
-        // Not HEAD: fetch closes the connection after it. The body is read so that the next try finds it free.
-        const answer = await fetch(url, { redirect: 'manual', signal: limited });
-        await answer.arrayBuffer();
-        if (connected && answer.status < 500) times.push(performance.now() - start);
+        const status = await withDeadline((signal) => ping(url, signal), { deadline: timeout, signal });
+        if (connected && status < 500) times.push(performance.now() - start);
         connected = true;
       } catch {
         // A silent region would cost the time-out for each try.
@@ -80,6 +78,14 @@ export async function measureLatency<Row extends { region: string }>(
     signal,
   });
   return rows.sort((a, b) => (a.latency ?? Infinity) - (b.latency ?? Infinity));
+}
+
+/** The status that a server answers with. */
+async function ping(url: URL, signal: AbortSignal): Promise<number> {
+  // Not HEAD: fetch closes the connection after it. The body is read so that the next call finds it free.
+  const answer = await fetch(url, { redirect: 'manual', signal });
+  await answer.arrayBuffer();
+  return answer.status;
 }
 
 // ---- command line: leave out when copying ----

@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { EC2Client } from '@aws-sdk/client-ec2';
 import { GetObjectCommand, HeadObjectCommand, ListBucketsCommand, S3Client } from '@aws-sdk/client-s3';
 import { expect, onTestFinished, test, vi } from 'vitest';
@@ -198,4 +200,14 @@ test('Ctrl-C ends the measuring at once', async () => {
   expect(code).toBe(130);
   // It would last 15 s.
   expect(performance.now() - start).toBeLessThan(14_000);
+});
+
+test('a deadline is kept when memory is tidied up meanwhile', async () => {
+  setFlagsFromString('--expose-gc');
+  const tidyUp = runInNewContext('gc') as () => void;
+  const endless = (abortSignal: AbortSignal) =>
+    new Promise((_resolve, reject) => abortSignal.addEventListener('abort', () => reject(new Error('aborted'))));
+  const work = withDeadline(endless, { deadline: 500, signal: new AbortController().signal });
+  const tidying = setInterval(tidyUp, 50);
+  await expect(work.finally(() => clearInterval(tidying))).rejects.toMatchObject({ name: 'TimeoutError' });
 });
