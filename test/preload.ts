@@ -90,8 +90,11 @@ Client.prototype.send = function (this: object, command: never, ...rest: never[]
   return Reflect.apply(send, this, [command, ...rest]);
 } as typeof send;
 
-/** Signals reach the handlers a moment later. */
+/** Signals reach the handlers a moment later, which can be a long one on a busy machine. */
 async function interrupt(signal: NodeJS.Signals): Promise<void> {
+  let heard = process.listenerCount(signal) === 0;
+  if (!heard) process.once(signal, () => (heard = true));
   process.kill(process.pid, signal);
-  await new Promise((done) => setTimeout(done, 50));
+  do await new Promise((done) => setTimeout(done, 50));
+  while (!heard);
 }

@@ -7,25 +7,25 @@
  *
  * ## Solution
  * Abort the unfinished uploads. Then list all versions and delete them a thousand a call, several calls at once,
- * while the list goes on. At the end look whether anything is left, and tell what was kept and why. An emptying
- * that was stopped half-way goes on where it was when you run it again.
+ * while the list goes on. At the end look whether anything is left, and tell what was kept and why. It can be run again.
  *
  * ## Discussion
- * There is no undo: a deletion that names a version is final in a versioned bucket, too.
+ * There is no undo: a deletion that names a version is final. DeleteObjects answers 200 even if it deleted nothing,
+ * with an error for each key that is still there. What can pass, such as `SlowDown`, is tried again here for up to a
+ * minute; the rest is reported. At S3's 3,500 deletions a second for a prefix, a million take five minutes.
  *
- * DeleteObjects answers 200 even if it deleted nothing, with an error for each key that is still there. What can
- * pass, such as `SlowDown`, is tried again for some seconds here; the rest is reported. `AccessDenied` means a
- * missing permission or a lock. `--bypass-governance` removes what is locked in governance mode and needs
- * `s3:BypassGovernanceRetention`; leave that out of your policy otherwise. A legal hold must be taken off first.
- * In compliance mode nobody deletes a version before its date, the root user included. Where MFA delete is on,
- * every deletion fails until the root user has turned it off.
+ * `AccessDenied` means a missing permission or a lock. `--bypass-governance` removes what is locked in governance
+ * mode and needs `s3:BypassGovernanceRetention`; leave that out of your policy otherwise. A legal hold must be taken
+ * off first. In compliance mode nobody deletes a version before its date, the root user included. Where MFA delete is
+ * on, S3 refuses the whole call and the recipe ends: the root user must turn it off first.
  *
  * Deleting is free. Listing costs $0.005 for a million versions in us-east-1, and objects in an infrequent-access
- * or archive class cost the rest of their 30, 90 or 180 days. For billions of objects let a lifecycle rule expire
- * objects, noncurrent versions and delete markers: it takes S3 some days, but no requests of yours.
+ * or archive class cost the rest of their 30, 90 or 180 days. For billions of objects let lifecycle rules do it: one
+ * to expire objects and noncurrent versions and abort uploads after a day; a second, since one can't have both, with
+ * `ExpiredObjectDeleteMarker`. It takes S3 some days, but no requests of yours.
  *
- * What others write meanwhile may be deleted or not: stop them first. Replicas in other buckets stay. The bucket
- * itself stays too, with its settings; 1.9 deletes both.
+ * What others write meanwhile may be deleted or not, and a part on its way may outlive its aborted upload: stop them
+ * first. Replicas stay, and so does the bucket; 1.9 deletes it too. Directory buckets, without versions, won't do.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @run npx tsx recipes/s3/28-empty-bucket.ts s3://paws-example --local --yes
@@ -48,7 +48,7 @@
  * @emulator LocalStack has no MFA delete and never slows down. It mixes encoded and plain keys in lists: uploads to
  *   keys with + or % are not found there, nor the next page after a key that needs encoding.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/empty-bucket.html
- * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html
  */
 import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -64,12 +64,12 @@ import {
 } from '@aws-sdk/client-s3';
 import pMap from 'p-map';
 
-/** Something that S3 refused to delete. */
+/** Something that S3 did not delete. */
 export interface Kept {
   key: string;
   /** Null for an unfinished upload. */
   versionId: string | null;
-  /** `AccessDenied`, for locks too. */
+  /** `AccessDenied`, for locks too; `SlowDown` and the like when that did not pass. */
   code: string;
   message: string;
 }
@@ -81,7 +81,7 @@ export interface EmptiedBucket {
   deleteMarkers: number;
   /** How many unfinished uploads were aborted. */
   uploads: number;
-  /** How many versions, markers and uploads S3 refused to delete. */
+  /** How many versions, markers and uploads S3 did not delete. */
   kept: number;
   /** The first ten of those. */
   examples: Kept[];
@@ -94,14 +94,14 @@ export interface EmptiedBucket {
  *
  * @param s3 - Of the bucket's region.
  * @param options.bucket - Name of the bucket.
- * @param options.prefix - Deletes only keys that begin so. All by default.
+ * @param options.prefix - Deletes only keys that begin so; `log` takes `logs/` too. All by default.
  * @param options.bypassGovernance - Deletes versions locked in governance mode, too. False by default.
  * @param options.concurrency - How many calls delete at once, each up to a thousand versions. 4 by default.
  * @param options.signal - Stops the work; what is deleted stays deleted.
  * @param options.onProgress - Called with a text for people after each page of up to a thousand.
- * @returns How much was deleted, and what S3 refused to delete.
+ * @returns How much was deleted, and what S3 did not delete.
  * @throws NoSuchBucket before anything is deleted; InvalidArgument for `bypassGovernance` in a bucket without Object
- *   Lock; AbortError, which tells how much was deleted before.
+ *   Lock; AbortError. The message of each tells how much was deleted before.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
  *
  * @example
@@ -111,14 +111,7 @@ export interface EmptiedBucket {
  */
 export async function emptyBucket(
   s3: S3Client,
-  {
-    bucket,
-    prefix,
-    bypassGovernance = false,
-    concurrency = 4,
-    signal,
-    onProgress,
-  }: {
+  options: {
     bucket: string;
     prefix?: string;
     bypassGovernance?: boolean;
@@ -127,7 +120,8 @@ export async function emptyBucket(
     onProgress?: (text: string) => void;
   },
 ): Promise<EmptiedBucket> {
-  // Each call listens to the signal, and Node warns of more than ten.
+  const { bucket, prefix, bypassGovernance = false, concurrency = 4, signal, onProgress } = options;
+  // Each call listens to the signal, and Node warns of more than ten, which a higher concurrency can mean.
   if (signal) setMaxListeners(0, signal);
   const stoppable = { abortSignal: signal };
   const within = { Bucket: bucket, Prefix: prefix, EncodingType: 'url' } as const;
@@ -137,78 +131,86 @@ export async function emptyBucket(
     s3.send(new ListObjectVersionsCommand({ ...within, KeyMarker, VersionIdMarker }), stoppable);
 
   const result = { bucket, versions: 0, deleteMarkers: 0, uploads: 0, kept: 0, examples: [] as Kept[] };
-  const tell = () => `${result.versions + result.deleteMarkers + result.uploads} deleted, ${result.kept} kept`;
+  const summary = () => `${result.versions + result.deleteMarkers + result.uploads} deleted, ${result.kept} kept`;
   const keep = ({ kind, key, id }: Item, code: string, message = '') => {
+    if (gone.includes(code)) return;
     const versionId = kind === 'uploads' ? null : (id ?? null);
     if (result.kept++ < 10) result.examples.push({ key, versionId, code, message });
   };
 
   const settings = { Bucket: bucket, BypassGovernanceRetention: bypassGovernance || undefined };
-  // For uploads, and for keys that DeleteObjects can't send.
+  // For uploads, and for keys that DeleteObjects can't send. Here the SDK tries again what can pass.
   const deleteOne = async (item: Item) => {
     const { kind, key, id } = item;
     const upload = { Bucket: bucket, Key: key, UploadId: id };
-    const version = { ...settings, Key: key, VersionId: id };
     try {
       if (kind === 'uploads') await s3.send(new AbortMultipartUploadCommand(upload), stoppable);
-      else await s3.send(new DeleteObjectCommand(version), stoppable);
+      else await s3.send(new DeleteObjectCommand({ ...settings, Key: key, VersionId: id }), stoppable);
       result[kind]++;
     } catch (error) {
       const { name, message } = error as Error;
-      if (name === 'AccessDenied') keep(item, name, message);
-      // An upload that somebody else has completed or aborted is gone too.
-      else if (name !== 'NoSuchUpload') throw error;
+      if (!['AccessDenied', ...gone, ...transient].includes(name)) throw error;
+      keep(item, name, message);
     }
   };
-  const deleteTogether = async (items: Item[]) => {
-    let rest = items;
-    for (let pause = 500; rest.length > 0; pause *= 2) {
-      const Objects = rest.map(({ key, id }) => ({ Key: key, VersionId: id }));
-      const command = new DeleteObjectsCommand({ ...settings, Delete: { Quiet: true, Objects } });
-      const { Errors = [] } = await s3.send(command, stoppable);
-      // The status is 200 all the same. What can pass is tried again, four times in 7.5 seconds.
-      const errors = new Map(Errors.map((error) => [`${error.VersionId ?? 'null'} ${error.Key}`, error]));
-      const again: Item[] = [];
-      for (const item of rest) {
-        const { Code, Message } = errors.get(`${item.id ?? 'null'} ${item.key}`) ?? {};
-        if (!Code) result[item.kind]++;
-        else if (transient.includes(Code) && pause < 8000) again.push(item);
-        else if (Code !== 'NoSuchVersion') keep(item, Code, Message);
+  const deletePage = async (page: Item[]) => {
+    for (const item of page.filter(({ key }) => noXml.test(key))) await deleteOne(item);
+    const together = page.filter(({ key }) => !noXml.test(key));
+    let left = new Map(together.map((item) => [`${item.id ?? 'null'} ${item.key}`, item]));
+    for (let pause = 500; left.size > 0; pause *= 2) {
+      const Delete = { Quiet: true, Objects: [...left.values()].map(({ key, id }) => ({ Key: key, VersionId: id })) };
+      const { Errors = [] } = await s3.send(new DeleteObjectsCommand({ ...settings, Delete }), stoppable);
+      const again = new Map<string, Item>();
+      for (const { Key, VersionId, Code = 'Unknown', Message } of Errors) {
+        const name = `${VersionId || 'null'} ${Key}`;
+        const item = left.get(name);
+        // What has no error is counted as deleted: so there must be no error that belongs to nothing.
+        if (!item) throw new Error(`DeleteObjects answers ${Code} for a version that was not asked for: ${Message}`);
+        left.delete(name);
+        if (transient.includes(Code) && pause <= 32_000) again.set(name, item);
+        else keep(item, Code, Message);
       }
-      rest = again;
-      if (rest.length > 0) await sleep(pause, undefined, { signal });
+      for (const { kind } of left.values()) result[kind]++;
+      left = again;
+      // Of random length, so that calls that were slowed down together don't come back together.
+      if (left.size > 0) await sleep(pause * Math.random(), undefined, { signal });
     }
+    onProgress?.(summary());
   };
 
+  const underWay = new Set<Promise<void>>();
+  const track = (work: Promise<void>) => {
+    underWay.add(work);
+    return work.finally(() => underWay.delete(work));
+  };
   try {
-    // Uploads first: completed later, one would become an object where the list of versions has been already.
+    // A missing permission to list versions shows here, before any upload is gone.
+    await listVersions();
+    // Uploads go before versions: one that is completed meanwhile becomes a version, and is listed then.
     for await (const page of pages(listUploads)) {
-      await pMap(page, deleteOne, { concurrency });
-      onProgress?.(tell());
+      await pMap(page, (item) => track(deleteOne(item)), { concurrency });
+      onProgress?.(summary());
     }
-
-    // A page is taken from the list only when its deletion can begin: memory does not grow with the bucket.
-    const deletePage = async (page: Item[]) => {
-      for (const item of page.filter(({ key }) => noXml.test(key))) await deleteOne(item);
-      await deleteTogether(page.filter(({ key }) => !noXml.test(key)));
-      onProgress?.(tell());
-    };
-    await pMap(pages(listVersions), deletePage, { concurrency });
-
+    // pMap asks for a page only when its deletion can begin, so memory does not grow with the bucket.
+    await pMap(pages(listVersions), (page) => track(deletePage(page)), { concurrency });
     const left = [...read(await listUploads()), ...read(await listVersions())];
     return { ...result, empty: left.length === 0 };
   } catch (error) {
-    if (!signal?.aborted) throw error;
-    const cause = signal.reason as Error;
-    const message = `${cause.message} At least ${tell()}; another run goes on from here.`;
-    throw Object.assign(new Error(message, { cause }), { name: 'AbortError' });
+    // pMap does not wait for what runs beside an error: nothing must be deleted after this has thrown.
+    await Promise.allSettled(underWay);
+    if (!signal?.aborted)
+      throw Object.assign(error as Error, { message: `${(error as Error).message} (${summary()})` });
+    const message = `${signal.reason?.message ?? signal.reason} At least ${summary()}; run it again for the rest.`;
+    throw Object.assign(new Error(message, { cause: error }), { name: 'AbortError' });
   }
 }
 
 /** What S3 may say at one moment and not at the next. */
 const transient = ['InternalError', 'ServiceUnavailable', 'SlowDown'];
-/** Characters that XML 1.0 can't carry, in which DeleteObjects sends the keys; DeleteObject has them in the URL. */
-const noXml = /[^\t\n\r\x20-\uD7FF\uE000-\uFFFD\u{10000}-\u{10FFFF}]/u;
+/** What S3 says of what somebody else has deleted, completed or aborted: that is gone, not kept. */
+const gone = ['NoSuchUpload', 'NoSuchVersion'];
+/** What XML can't carry or may change; DeleteObjects sends keys in XML, DeleteObject in the URL. */
+const noXml = /[^\t\n\x20-\uD7FF\uE000-\uFFFD\u{10000}-\u{10FFFF}]/u;
 
 interface Item {
   kind: 'versions' | 'deleteMarkers' | 'uploads';
@@ -220,13 +222,14 @@ type Page = Partial<ListObjectVersionsOutput & ListMultipartUploadsOutput>;
 type List = (keyMarker?: string, idMarker?: string) => Promise<Page>;
 
 /**
- * Lists page after page; the SDK has no paginator for these lists. A page is handed out only when the next one is
- * there: its last entry is where that one begins, and S3 does not promise to find the place when it is deleted.
+ * Lists page after page; the SDK has no paginator for these lists. It asks for the next page before it hands one
+ * out to be deleted: S3 does not promise to find the place in a list when the entry that marks it is gone.
  */
 async function* pages(list: List): AsyncGenerator<Item[]> {
   let page = await list();
   while (page.IsTruncated) {
-    const { NextKeyMarker = '', NextVersionIdMarker, NextUploadIdMarker } = page;
+    const { NextKeyMarker, NextVersionIdMarker, NextUploadIdMarker } = page;
+    if (!NextKeyMarker) throw new Error('S3 does not say where the list goes on.');
     const next = await list(decode(page, NextKeyMarker), NextVersionIdMarker ?? NextUploadIdMarker);
     yield read(page);
     page = next;
@@ -235,13 +238,10 @@ async function* pages(list: List): AsyncGenerator<Item[]> {
 }
 
 function read(page: Page): Item[] {
-  const { Uploads = [], Versions = [], DeleteMarkers = [] } = page;
-  const key = ({ Key = '' }) => decode(page, Key);
-  return [
-    ...Uploads.map((one): Item => ({ kind: 'uploads', key: key(one), id: one.UploadId })),
-    ...Versions.map((one): Item => ({ kind: 'versions', key: key(one), id: one.VersionId })),
-    ...DeleteMarkers.map((one): Item => ({ kind: 'deleteMarkers', key: key(one), id: one.VersionId })),
-  ];
+  const items = (kind: Item['kind'], entries: { Key?: string; UploadId?: string; VersionId?: string }[] = []) =>
+    entries.map(({ Key = '', UploadId, VersionId }) => ({ kind, key: decode(page, Key), id: UploadId ?? VersionId }));
+  const { Uploads, Versions, DeleteMarkers } = page;
+  return [...items('uploads', Uploads), ...items('versions', Versions), ...items('deleteMarkers', DeleteMarkers)];
 }
 
 /** A key as it is. Not every character fits into XML, so S3 was asked to encode keys; there a space is a plus. */
@@ -254,24 +254,24 @@ import { confirm, connect, interrupted, print, progress, recipe, yes } from '../
 
 recipe(import.meta, (command) =>
   command
-    .argument('<target>', 's3://BUCKET, or s3://BUCKET/PREFIX for the keys that begin so')
+    .argument('<target>', 's3://BUCKET, or s3://BUCKET/PREFIX for all keys that begin so: log takes logs/ too')
     .option('--bypass-governance', 'delete what is locked in governance mode, too')
     .addOption(yes)
     .action(async (target, { bypassGovernance }) => {
       const [, bucket, prefix] = /^s3:\/\/([^/]+)\/?(.*)$/s.exec(target) ?? [];
       if (!bucket) throw new RangeError(`"${target}" is neither s3://BUCKET nor s3://BUCKET/PREFIX`);
-
       const s3 = connect(S3Client);
-      const look = new ListObjectVersionsCommand({ Bucket: bucket, Prefix: prefix });
-      const { Versions = [], DeleteMarkers = [], IsTruncated } = await s3.send(look);
-      const found = `${Versions.length + DeleteMarkers.length}${IsTruncated ? ' or more' : ''}`;
-      await confirm(`Delete ${found} versions and markers in ${target}, and all unfinished uploads, for good?`);
+      const firstPage = new ListObjectVersionsCommand({ Bucket: bucket, Prefix: prefix, EncodingType: 'url' });
+      const { Versions = [], DeleteMarkers = [], IsTruncated } = await s3.send(firstPage);
+      const found = `${Versions.length + DeleteMarkers.length}${IsTruncated ? ' or more' : ''} versions and markers`;
+      const where = prefix ? `whose keys in ${bucket} begin with "${prefix}"` : `of the WHOLE BUCKET ${bucket}`;
+      await confirm(`Delete for good ${found}, and all unfinished uploads, ${where}?`);
 
-      const settings = { bucket, prefix, bypassGovernance, signal: interrupted(), onProgress: progress };
-      const result = await emptyBucket(s3, settings);
+      const stoppable = { signal: interrupted(), onProgress: progress };
+      const result = await emptyBucket(s3, { bucket, prefix, bypassGovernance, ...stoppable });
       print(result, { examples: (kept: Kept[]) => kept.map(({ key }) => key).join(', ') || '-' });
       const reasons = new Set(result.examples.map(({ message }) => message));
-      if (result.kept > 0) throw new Error(`S3 refused to delete ${result.kept}: ${[...reasons].join(' ')}`);
+      if (result.kept > 0) throw new Error(`${result.kept} could not be deleted: ${[...reasons].join(' ')}`);
       if (!result.empty) throw new Error('Something was added meanwhile: run it again.');
     }),
 );

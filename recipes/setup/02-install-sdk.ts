@@ -8,12 +8,11 @@
  * ## Solution
  * Look each package up as Node.js would from the project's folder, see in `package.json` whether the project asks
  * for it, and put together the command of the package manager that the project uses: its lock file tells which.
- * `--install` runs the command.
+ * `--install` runs the command, which changes `package.json`, the lock file and `node_modules`.
  *
  * ## Discussion
  * **One package a service.** Each has its own client with its own types, so you load only what you use. All take
- * their credentials and settings from the same places, and their versions need not be the same. The code that they
- * share comes with them; don't add it by hand.
+ * their credentials and settings from the same places. The code that they share comes with them.
  *
  * **node_modules is the isolated environment.** A project has its own packages in its own versions; nothing is
  * installed for the whole machine. Commit the lock file, and `npm ci` makes the same folder elsewhere. Yarn's
@@ -22,12 +21,14 @@
  * `not declared` works by luck: another package brought it along, and its next update may take it away.
  * `not installed` stands in `package.json`, but nobody has installed it here yet.
  *
- * **SSH** is not part of the SDK. `ssh2` is JavaScript with a native part that makes it faster, compiled when it is
- * installed. `no native part` is no error: there is no compiler, or the package manager doesn't run what packages
- * bring to be run, as pnpm since 10 and Bun do. To have it, `pnpm approve-builds` or `bun pm trust ssh2`.
+ * **SSH** is not part of the SDK. `ssh2` is JavaScript with a native part for ciphers, compiled when it is installed,
+ * and does without it. `no native part` is no error: there is no compiler, or the package manager runs what packages
+ * bring to be run only when told to. Tell npm 12 with `npm install-scripts approve ssh2` and `npm rebuild ssh2`, pnpm
+ * with `pnpm approve-builds`, Yarn with `"dependenciesMeta": { "ssh2": { "built": true } }` and `yarn install`. Bun
+ * knows ssh2 and asks nobody. With pnpm 12, even `pnpm install` ends as failed until you have answered.
  *
- * **The AWS CLI** reads the same `~/.aws`, and with it you log in (`aws login`, `aws configure`). It isn't an npm
- * package. Version 1 gets no new features any more, and ends on July 15, 2027.
+ * **The AWS CLI** reads the same `~/.aws`, and with it you log in (`aws login` from 2.32 on, `aws configure`). It isn't
+ * an npm package. Version 1 gets no new features any more, and ends on July 15, 2027.
  *
  * @run npx tsx recipes/setup/02-install-sdk.ts @aws-sdk/client-ec2 @aws-sdk/client-s3 ssh2
  * @output
@@ -42,22 +43,22 @@
  * @permission nothing
  * @cost nothing
  * @undo nothing
- * @book pip install boto
- * @book virtualenv
- * @book Paramiko
- * @book euca2ools
+ * @book installing boto
+ * @book an isolated environment
+ * @book the SSH library
+ * @book the command-line tools
  * @see https://docs.aws.amazon.com/sdk-for-javascript/v3/developer-guide/setting-up.html
  * @see https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html
  * @see https://aws.amazon.com/blogs/developer/cli-v1-maintenance-mode-announcement/
+ * @see https://pnpm.io/cli/approve-builds
  * @see https://yarnpkg.com/advanced/pnpapi
  */
 import { exec, execFile } from 'node:child_process';
-import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { readdir, readFile, realpath } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
-import { Worker } from 'node:worker_threads';
 
 export interface SdkPackage {
   package: string;
@@ -135,9 +136,8 @@ export async function installSdk({
   // Node.js looks for packages from where a file really is, whatever link leads there.
   const project = await realpath(folder);
   const { declared, packageManager, plugAndPlay } = await readProject(project);
-  const found = plugAndPlay
-    ? await findZipped(plugAndPlay, project, names)
-    : await Promise.all(names.map((name) => findPackage(project, name)));
+  const find = plugAndPlay ? zippedIn(plugAndPlay) : findPackage;
+  const found = await Promise.all(names.map((name) => find(project, name)));
   const packages = names.map((name, at): SdkPackage => {
     const { version = null, native = false } = found[at] ?? {};
     let state: SdkPackage['state'] = name === 'ssh2' && !native ? 'no native part' : 'installed';
@@ -161,7 +161,10 @@ export async function installSdk({
   running.child.stdin?.end();
   await running.catch((error: Error & { stdout: string; stderr: string }) => {
     signal?.throwIfAborted();
-    const lines = `${error.stderr}\n${error.stdout}`.split('\n').filter((line) => /err|YN\d/i.test(line));
+    const said = `${error.stderr}\n${error.stdout}`;
+    // pnpm's word for: all is installed, but some packages brought scripts that were not run.
+    if (said.includes('ERR_PNPM_IGNORED_BUILDS')) return;
+    const lines = said.split('\n').filter((line) => /err|YN\d/i.test(line));
     throw new Error(`"${command}" failed: ${lines.slice(0, 3).join('\n') || error.message}`, { cause: error });
   });
   return { ...(await installSdk({ folder, packages: names, dryRun: true })), command };
@@ -220,25 +223,22 @@ async function findPackage(folder: string, name: string): Promise<Found | null> 
   }
 }
 
-/** Finds the packages of Yarn's Plug'n'Play, in a thread of its own: to look into zip files it replaces node:fs. */
-async function findZipped(plugAndPlay: string, folder: string, names: string[]): Promise<(Found | null)[]> {
-  const script = `const { parentPort, workerData } = require('node:worker_threads');
-    const { plugAndPlay, folder, names, nativePart } = workerData;
-    const api = require(plugAndPlay);
-    api.setup();
-    const { existsSync, readFileSync } = require('node:fs');
-    parentPort.postMessage(names.map((name) => {
-      try {
-        const path = api.resolveToUnqualified(name, folder + '/') + '/';
-        const { version } = JSON.parse(readFileSync(path + 'package.json', 'utf8'));
-        return { version, native: existsSync(path + nativePart) };
-      } catch {
-        return null;
-      }
-    }));`;
-  const workerData = { plugAndPlay, folder, names, nativePart };
-  const [found] = await once(new Worker(script, { eval: true, execArgv: [], workerData }), 'message');
-  return found;
+/** Finds a package as Yarn's Plug'n'Play does: most are in zip files, those with a native part are unpacked. */
+function zippedIn(plugAndPlay: string): typeof findPackage {
+  const require = createRequire(plugAndPlay);
+  // It may have been written anew since it was last loaded.
+  delete require.cache[plugAndPlay];
+  const api = require(plugAndPlay);
+  return async (folder, name) => {
+    try {
+      const path = api.resolveToUnqualified(name, `${folder}/`);
+      const { reference } = api.findPackageLocator(path);
+      const [, version = reference] = /npm(?::|%3A)([^:#]+)/.exec(reference) ?? [];
+      return { version, native: existsSync(join(path, nativePart)) };
+    } catch {
+      return null;
+    }
+  };
 }
 
 type PackageJson = { version?: string; packageManager?: string } & Partial<

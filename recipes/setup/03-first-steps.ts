@@ -15,7 +15,7 @@
  *    when AWS_PROFILE is set; the AWS CLI does it the other way round.
  * 3. A profile in `~/.aws`, files that only you should be able to read (1.12): `aws login` and `aws sso login` put
  *    in a session of some hours, `aws configure` a key that works until you delete it.
- * 4. A role of the container or EC2 instance that the code runs on. Elsewhere, looking there takes two seconds.
+ * 4. A role: of a web identity token (EKS), the container or the EC2 instance. With none, up to two seconds are lost.
  *
  * Half a key or a misspelt AWS_PROFILE is no error to the SDK: it looks on, and may find somebody else's. So look
  * at `source` and `arn`. `source` is the last link only: of a role, not whose credentials were used to assume it.
@@ -26,8 +26,8 @@
  * The first call is made in your region. In one that is not enabled AWS doesn't know your key, and a misspelt one
  * is a host that is not found; if either happens, us-east-1 is asked which it is (1.6).
  *
- * What became of the book's other credentials: X.509 certificates were for SOAP, which the SDK never spoke and S3
- * was to end in October 2025. E-mail and password are the root user's, for the console; give it no access key.
+ * Of the book's other credentials, X.509 certificates and SOAP aren't the SDK's; AWS announced the end of S3's SOAP
+ * for 2025. E-mail and password are the root user's, for the console; give it no access key.
  *
  * @run npx tsx recipes/setup/03-first-steps.ts --local
  * @aws npx tsx recipes/setup/03-first-steps.ts
@@ -49,8 +49,7 @@
  *   are the tests' own.
  * @book ec2.get_all_zones
  * @see https://docs.aws.amazon.com/sdk-for-javascript/v3/developer-guide/setting-credentials-node.html
- * @see https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
- * @see https://docs.aws.amazon.com/AmazonS3/latest/API/APISoap.html
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/developerguide/SOAPServiceOps.html
  */
 import { DescribeAvailabilityZonesCommand, EC2Client } from '@aws-sdk/client-ec2';
 import { GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts';
@@ -58,7 +57,6 @@ import { getProfileName, loadConfig, loadSharedConfigFiles } from '@smithy/core/
 import { findRegions } from './06-find-regions.ts';
 
 export interface FirstSteps {
-  /** Number of the account: 12 digits. */
   account: string;
   /** The user or role that the credentials are of. */
   arn: string;
@@ -96,8 +94,7 @@ const sources = {
  * @param sts - Asked whose its credentials are; that needs no permission.
  * @param ec2 - Of the same credentials and region. Asked for the zones.
  * @returns What the credentials are, without a secret, and the zones.
- * @throws CredentialsProviderError when none are found, or a session has to be renewed.
- * @throws Error, RangeError or AWS's own error, as it comes: `explainFailure` makes plain what it means.
+ * @throws CredentialsProviderError, RangeError, Error or AWS's own, as it comes: `explainFailure` says what it means.
  * @see https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
  *
  * @example
@@ -129,7 +126,6 @@ export async function firstSteps(sts: STSClient, ec2: EC2Client): Promise<FirstS
   };
 }
 
-/** Where the SDK found a client's credentials, in words. */
 async function findSource({ config }: STSClient): Promise<string> {
   const { $source = {} } = (await config.credentials()) as { $source?: object };
   const [, words = 'instance metadata, or a function in code'] =
@@ -143,8 +139,7 @@ async function findSource({ config }: STSClient): Promise<string> {
  * @param error - What `firstSteps` threw.
  * @param sts - The client that it was given.
  * @param clientFor - Makes the EC2 client for a region.
- * @returns An error that says more, with the given one as its cause; or the given one. A RangeError for a region
- *   that does not exist.
+ * @returns The given error, or one that says more: a RangeError for a region that does not exist.
  * @see https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_temp_enable-regions.html
  *
  * @example
@@ -162,13 +157,15 @@ export async function explainFailure(
   const because = (message: string, name = error.name) => Object.assign(new Error(message, { cause: error }), { name });
 
   if (error.name === 'CredentialsProviderError') {
-    // A session that has ended is found, but is of no use.
     if (/expired|login|token/i.test(error.message)) {
-      const profile = getProfileName({ profile: sts.config.profile });
-      const login = `aws${/sso/i.test(error.message) ? ' sso' : ''} login --profile ${profile}`;
+      const { configFile } = await loadSharedConfigFiles();
+      const name = getProfileName({ profile: sts.config.profile });
+      // A role is assumed with the session of another profile.
+      const profile = configFile[name]?.source_profile ?? name;
+      const login = `aws${configFile[profile]?.sso_account_id ? ' sso' : ''} login --profile ${profile}`;
       return because(`the session of profile ${profile} has ended or never began: run \`${login}\``, 'SessionEnded');
     }
-    const flaw = await findFlaw();
+    const flaw = await findFlaw(sts.config.profile);
     return flaw ? because(flaw, 'IncompleteSettings') : error;
   }
 
@@ -186,14 +183,16 @@ export async function explainFailure(
     }
   }
 
-  const { accessKeyId = '', sessionToken } = await sts.config.credentials().catch(() => ({}) as never);
-  const which = `access key ${accessKeyId} (from: ${await findSource(sts).catch(() => 'nowhere')})`;
+  const { accessKeyId, sessionToken } = await sts.config.credentials().catch(() => ({}) as never);
+  // There is no key to blame if AWS refused to let a role be assumed.
+  if (!accessKeyId) return error;
+  const which = `access key ${accessKeyId} (from: ${await findSource(sts)})`;
   switch (error.name) {
     case 'InvalidClientTokenId':
       return because(
         accessKeyId.startsWith('ASIA') && !sessionToken
           ? `the ${which} is a session's, and its session token is missing`
-          : `AWS does not know the ${which}: it was deleted or made inactive`,
+          : `AWS does not know the ${which}: it was deleted, made inactive, or is not for this region`,
       );
     case 'SignatureDoesNotMatch':
       return because(`the secret access key is not that of the ${which}: copy both again`);
@@ -207,16 +206,16 @@ export async function explainFailure(
 }
 
 /** What is wrong with the settings for credentials, looked at in the SDK's order; empty if nothing is. */
-async function findFlaw(): Promise<string> {
+async function findFlaw(profile?: string): Promise<string> {
   const half = (where: string, id: [string, unknown], secret: [string, unknown]) => {
     const [there, missing] = id[1] ? [id, secret] : [secret, id];
     return there[1] && !missing[1] ? `${where}: ${there[0]} is set, but ${missing[0]} is not: set both` : undefined;
   };
-  const name = getProfileName({});
-  return loadConfig<string>({
+  const name = getProfileName({ profile });
+  const selectors: Parameters<typeof loadConfig<string>>[0] = {
     environmentVariableSelector: (env) => {
       const [id, secret] = ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY'] as const;
-      return env.AWS_PROFILE ? undefined : half('environment', [id, env[id]], [secret, env[secret]]);
+      return profile || env.AWS_PROFILE ? undefined : half('environment', [id, env[id]], [secret, env[secret]]);
     },
     configFileSelector: ({ aws_access_key_id, aws_secret_access_key, credential_process }) =>
       half(
@@ -230,9 +229,10 @@ async function findFlaw(): Promise<string> {
       const known = Object.keys({ ...configFile, ...credentialsFile });
       const profiles = known.filter((one) => !/^(sso-session|services)\./.test(one));
       if (name === 'default' || profiles.includes(name)) return '';
-      return `AWS_PROFILE names "${name}", but there is no such profile in ~/.aws; there is ${profiles.join(', ') || 'none'}`;
+      return `AWS_PROFILE or the client names "${name}", which ~/.aws has not; there is ${profiles.join(', ') || 'none'}`;
     },
-  })();
+  };
+  return loadConfig(selectors, { profile })();
 }
 
 // ---- command line: leave out when copying ----

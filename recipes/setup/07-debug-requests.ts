@@ -16,15 +16,15 @@
  * ones are only counted, and streams are looked at as they flow, so that a download of gigabytes stays one.
  *
  * **What it hides.** Signatures (in URLs, too), session tokens, keys of SSE-C, cookies, and in bodies private keys,
- * secret keys and passwords. Your data stay in: bucket names, user data and what you upload can be in a log.
+ * secret keys and passwords. Access key ids and your data stay in: names, user data and what you upload.
  *
  * **What to look for.** A host or region that you did not expect; `x-amz-request-id` and `x-amz-id-2`, which AWS
  * Support asks for (in code they are `$metadata` of each answer and each error); 503 SlowDown and long
  * `retry delay`; a 301 or 400 that names another region.
  *
- * **Other ways.** `new S3Client({ logger: console })` logs each call's input, output and `$metadata`, with what the
- * service's model marks as sensitive left out; no headers, and one entry however many attempts there were.
- * `NODE_DEBUG=http,net,tls` shows the connections, and all secrets in the headers.
+ * **Other ways.** `new S3Client({ logger: console })` logs where the client looks for its settings, and each call's
+ * input, output and `$metadata` without what the service's model marks as sensitive; no headers, and one entry
+ * however many attempts there were. `NODE_DEBUG=http,net,tls` shows the connections, and all secrets in the headers.
  *
  * @run npx tsx recipes/setup/07-debug-requests.ts --local
  * @run npx tsx recipes/setup/07-debug-requests.ts --whole --local
@@ -80,7 +80,7 @@ export async function debugRequests(
   { write, whole = false, signal }: { write: (text: string) => void; whole?: boolean; signal?: AbortSignal },
 ): Promise<DebuggedCall> {
   logRequests(s3, write, { whole });
-
+  // A small call that changes nothing: few buckets do.
   const { $metadata } = await s3.send(new ListBucketsCommand({ MaxBuckets: 10 }), { abortSignal: signal });
   return {
     status: $metadata.httpStatusCode ?? 0,

@@ -17,13 +17,13 @@
  * The files are yours from here on. They know nothing of the cookbook: the functions take clients that you make,
  * with `new S3Client({})` or as you like. The licence asks for no notice.
  *
- * Only a new or an empty folder will do; nothing is ever overwritten. For a project that is there already, print the
- * part of a file with `--source`, and see with 1.2 which packages lack. Files keep their names without the number, and
- * import each other with `.ts`, which tsx and Node.js from 22.18 on run as it is. If you build with `tsc`, set
- * `rewriteRelativeImportExtensions` in place of `noEmit` and `allowImportingTsExtensions`.
+ * Only a new or an empty folder will do; nothing is ever overwritten, and if a file can't be written, those before it
+ * are removed. For a project that is there already, print the part of a file with `--source`, and see with 1.2 which
+ * packages lack. Files keep their names without the number, and import each other with `.ts`, which tsx and Node.js
+ * from 22.18 on run as it is. If you build with `tsc`, set `rewriteRelativeImportExtensions` in place of `noEmit` and
+ * `allowImportingTsExtensions`.
  *
- * Versions are read from the cookbook's own `package.json`, not from what is installed: some packages don't let their
- * `package.json` be read, and Yarn's Plug'n'Play has no `node_modules` to look into.
+ * Versions are read from the cookbook's own `package.json`: what is installed can't always be looked into.
  *
  * @run npx tsx recipes/setup/10-copy-recipe.ts s3/create-bucket paws-example-project
  * @output
@@ -34,9 +34,9 @@
  * @cost nothing
  * @undo rm -r {folder}
  * @see https://docs.npmjs.com/cli/configuring-npm/package-json
- * @see https://www.typescriptlang.org/tsconfig/
+ * @see https://www.typescriptlang.org/tsconfig/rewriteRelativeImportExtensions.html
  */
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rm, rmdir } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 
 export interface CopiedRecipe {
@@ -52,9 +52,9 @@ export interface CopiedRecipe {
  *
  * @param options.cookbook - Folder of the cookbook.
  * @param options.recipe - Its number such as `3.1`, its name such as `s3/create-bucket`, or its file.
- * @param options.folder - The project's, which is made; if it is there, it must be empty.
+ * @param options.folder - The project's, which is made in a folder that is there; if it is there itself, it must be empty.
  * @returns What was written.
- * @throws RangeError when there is no such recipe, or something in the folder.
+ * @throws RangeError when there is no such recipe, or the folder is not empty or can't be made.
  * @throws Error when a recipe imports a package that the cookbook's package.json doesn't name.
  * @see https://docs.npmjs.com/cli/configuring-npm/package-json
  *
@@ -75,7 +75,7 @@ export async function copyRecipe({
   const file = await findRecipe(cookbook, recipe);
   const there = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [];
-    throw new RangeError(`"${folder}" is no folder that can be written to: ${error.code}`);
+    throw new RangeError(`"${folder}" is no folder that can be read: ${error.code}`);
   });
   if (there.length > 0) throw new RangeError(`"${folder}" is not empty: name a new folder`);
 
@@ -101,12 +101,6 @@ export async function copyRecipe({
 
   const { dependencies, devDependencies } = await choosePackages(cookbook, [...imported]);
   files['package.json'] = json({
-    // npm takes lower-case names only.
-    name:
-      basename(resolve(folder))
-        .toLowerCase()
-        .replace(/[^a-z0-9-]+/g, '-')
-        .replace(/^-+|-+$/g, '') || 'project',
     private: true,
     type: 'module',
     scripts: { start: 'tsx example.ts', check: 'tsc' },
@@ -121,17 +115,23 @@ export async function copyRecipe({
     },
   });
 
-  // The first folder that had to be made, if any: with it goes all that a failure leaves.
-  const made = await mkdir(folder, { recursive: true });
+  // Without `recursive`, which makes Node.js try for ever under /proc.
+  const made = await mkdir(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EEXIST') throw new RangeError(`"${folder}" can't be made: ${error.code}`);
+    return false;
+  });
   const written: string[] = [];
   try {
     for (const [name, text] of Object.entries(files)) {
-      // 'wx' writes a file only if it is new, even if another program makes it at this moment.
-      await writeFile(join(folder, name), text, { flag: 'wx' });
+      // 'wx' opens a file only if it is new, even if another program makes it at this moment.
+      const file = await open(join(folder, name), 'wx');
       written.push(join(folder, name));
+      await file.writeFile(text).finally(() => file.close());
     }
   } catch (error) {
-    for (const path of made ? [made] : written) await rm(path, { recursive: true });
+    for (const path of written) await rm(path);
+    // It stays if another program has put something in.
+    if (made !== false) await rmdir(folder).catch(() => {});
     throw error;
   }
   return {

@@ -8,27 +8,26 @@
  * ## Solution
  * Look at the modes of the files in `~/.aws` and of private keys in a project, search the project's files for access
  * keys, ask AWS whose the credentials in use are and how old this user's access keys are. Nothing is changed, but
- * `--fix` sets the mode of open files to 0600: you read and write, nobody else does anything.
+ * `--fix` takes away all that others may do with open files: 0644 becomes 0600, 0755 becomes 0700.
  *
  * ## Discussion
  * The best key is none. `aws login` and `aws sso login` give sessions that end by themselves; servers, functions and
  * CI get a role. A key of a user works for whoever has it until you delete it. Have one only where nothing else
- * works, and replace it: make a second one, use it, make the first inactive, and delete it once nothing broke.
- *
- * The root user may do everything, and no policy of the account limits it. It should have no access key.
+ * works, and replace it: make a second one, use it, make the first inactive, and delete it once nothing broke. The
+ * root user may do everything in the account: it should have none.
  *
  * A key found in a file that was ever committed or sent is not yours alone any more. Deleting the line doesn't help,
- * for it stays in the history: delete the key in IAM. Found are ids of access keys and secrets next to their usual
- * names, not a secret by any other name. AWS's own examples, which end in EXAMPLE, are no keys. `node_modules`, `.git`,
- * files over 1 MB and what symbolic links to folders lead to are not searched, and git's history isn't either.
+ * for it stays in the history: delete the key in IAM (a session's, ASIA…, ends by itself). Found are ids of keys and
+ * secrets next to their usual names; AWS's own examples, which end in EXAMPLE, are no keys. `node_modules`, `.git` and
+ * so git's history, files over 1 MB, what you can't read and folders behind symbolic links are not searched.
  *
- * Modes say nothing on Windows, and nothing about backups, or programs that run as you. IAM's dates are of the user's
- * own keys; of a session nothing is asked. `--max-age` is 90 days by default, as the CIS benchmark has it.
- *
- * The exit code is 1 when there is a problem or something could not be asked, so that CI can run it.
+ * Only modes of files are looked at, not of folders, and none on Windows. Look before you use `--fix`: a server that
+ * runs as another user can't read a key any more. IAM's dates are of the user's own keys; of a session nothing is
+ * asked. `--max-age` is 90 days by default, as the CIS benchmark has it. The exit code is 1 when there is a problem or
+ * something could not be asked, so that CI can run it.
  *
  * @run npx tsx recipes/setup/12-protect-credentials.ts --local
- * @aws npx tsx recipes/setup/12-protect-credentials.ts ~/my-project --fix
+ * @aws npx tsx recipes/setup/12-protect-credentials.ts ~/my-project
  * @output
  *   check          state  where                           advice
  *   file modes     ok     -                               -
@@ -58,8 +57,7 @@ export interface Check {
   advice: string | null;
 }
 
-/** Largest file that is searched, in bytes. */
-const largest = 1_000_000;
+const maxBytes = 1_000_000;
 const accessKeys = /\b(?:AKIA|ASIA)[A-Z0-9]{16}\b/g;
 const secretKeys = /secret_?(?:access_?)?key\W{1,8}[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])/gi;
 const privateKey = /^-----BEGIN [A-Z ]*PRIVATE KEY-----/m;
@@ -71,7 +69,7 @@ const privateKey = /^-----BEGIN [A-Z ]*PRIVATE KEY-----/m;
  * @param iam - Of the same credentials. Asked for the user's access keys.
  * @param options.files - Files and folders that should be open to nobody else: `~/.aws`. What is missing is fine.
  * @param options.project - Folder to search for access keys, and for private keys that others can read.
- * @param options.fix - Whether to set open files to mode 0600. False by default.
+ * @param options.fix - Whether to take from open files what others may do with them. False by default.
  * @param options.maxAge - Days after which an access key is old. 90 by default.
  * @param options.rootAllowed - For LocalStack, where everybody is the root user. False by default.
  * @param options.signal - Ends the search.
@@ -150,8 +148,9 @@ async function checkMode(file: string, fix: boolean): Promise<Check[]> {
   const info = await stat(file).catch(() => null);
   if (process.platform === 'win32' || !info?.isFile() || (info.mode & 0o077) === 0) return [];
   const mode = `mode ${(info.mode & 0o777).toString(8)}`;
-  if (!fix) return [row('file modes', 'problem', file, `${mode}, open to others: chmod 600, or --fix`)];
-  return chmod(file, 0o600).then(
+  if (!fix) return [row('file modes', 'problem', file, `${mode}, open to others: chmod go= it, or --fix`)];
+  // A credential_process may be a script of yours, which stays executable.
+  return chmod(file, info.mode & 0o700).then(
     () => [row('file modes', 'fixed', file, `${mode} was open to others, who may have read it`)],
     ({ code }) => [row('file modes', 'problem', file, `${mode}, open to others, and can't be changed: ${code}`)],
   );
@@ -161,7 +160,7 @@ async function checkMode(file: string, fix: boolean): Promise<Check[]> {
 async function searchFile(file: string, fix: boolean): Promise<Check[]> {
   // Reading anything else than a file could wait for ever.
   const info = await stat(file).catch(() => null);
-  if (!info?.isFile() || info.size > largest) return [];
+  if (!info?.isFile() || info.size > maxBytes) return [];
   const text = await readFile(file, 'utf8').catch(() => '');
   const found = text.split('\n').flatMap((line, at) => {
     const isReal = (match: string) => !match.includes('EXAMPLE');
@@ -183,7 +182,8 @@ async function checkAccess(
 ): Promise<Check[]> {
   const answer = (check: Check['check'], { name, message }: Error) => {
     signal?.throwIfAborted();
-    const none = name === 'CredentialsProviderError';
+    // A session that has ended is an error of the same name.
+    const none = message.startsWith('Could not load credentials');
     return row(check, none ? 'ok' : 'unknown', null, none ? `none in use: ${message}` : `${name}: ${message}`);
   };
   try {
@@ -231,7 +231,7 @@ const { AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE } = process.env;
 recipe(import.meta, (command) =>
   command
     .argument('[project]', 'folder to search for keys', '.')
-    .option('--fix', 'set the mode of open files to 0600')
+    .option('--fix', 'take from open files what others may do with them')
     .option('--max-age <days>', 'days after which an access key is old', '90')
     .action(async (project, { fix, maxAge }) => {
       const files = [join(homedir(), '.aws'), AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE].filter((file) => file);

@@ -13,7 +13,7 @@ import {
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
 import pMap from 'p-map';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { emptyBucket } from '../../recipes/s3/28-empty-bucket.ts';
 import { testRecipe } from '../harness.ts';
 import type { Fault } from '../preload.ts';
@@ -87,6 +87,19 @@ function watched(before: (operation: string, input: any) => unknown): S3Client {
     { step: 'initialize' },
   );
   return watching;
+}
+
+/** A client that gets the answers given, and the server's own where there is none. */
+function failing(answer: (operation: string) => object | null): S3Client {
+  const client = s3();
+  client.middlewareStack.add(
+    (next, context) => async (args) => {
+      const output = answer(String(context.commandName).replace('Command', ''));
+      return output ? ({ output: { $metadata: {}, ...output }, response: {} } as never) : next(args);
+    },
+    { step: 'build' },
+  );
+  return client;
 }
 
 /** As S3 encodes keys in lists: LocalStack leaves out the markers and the keys of uploads, then loses its place. */
@@ -168,6 +181,15 @@ test('keys of all sorts go, those too that XML can not carry', async () => {
   await put(bucket, keys);
   const hide = (Key: string) => client.send(new DeleteObjectCommand({ Bucket: bucket, Key }));
   await pMap(keys, hide, { concurrency: 8 });
+  const together: string[] = [];
+  const refusing = watched((operation, input) => {
+    if (operation === 'DeleteObjects') together.push(...input.Delete.Objects.map(({ Key }: { Key: string }) => Key));
+    if (/^Delete/.test(operation)) throw Object.assign(new Error('no'), { name: 'InvalidRequest' });
+  });
+  await expect(emptyBucket(refusing, { bucket, prefix: 'line' })).rejects.toThrow('no (0 deleted');
+  await expect(emptyBucket(refusing, { bucket, prefix: 'cr' })).rejects.toThrow('no (0 deleted');
+  // A carriage return may come back from XML as a line feed.
+  expect(together).toEqual(['line\nfeed', 'line\nfeed']);
   expect(await empty('odd')).toMatchObject({
     code: 0,
     result: { versions: keys.length, deleteMarkers: keys.length, kept: 0, empty: true },
@@ -203,8 +225,9 @@ test('keys of all sorts lead from page to page, given an encoding that is whole 
     uploads: keys.length * 2,
     empty: true,
   });
-  // An upload that is completed meanwhile is an object, so versions are listed only when all uploads are gone.
-  expect(sent.indexOf('ListObjectVersions')).toBeGreaterThan(sent.lastIndexOf('AbortMultipartUpload'));
+  // An upload that is completed meanwhile is an object: but for a first look, all uploads go before versions are listed.
+  expect(sent[0]).toBe('ListObjectVersions');
+  expect(sent.indexOf('ListObjectVersions', 1)).toBeGreaterThan(sent.lastIndexOf('AbortMultipartUpload'));
   expect(await contents(bucket)).toEqual([]);
 });
 
@@ -225,6 +248,11 @@ test('a prefix leaves all other keys, and counts as it stands', async () => {
   });
   expect((await contents(bucket)).sort()).toEqual([...stay.slice(1), 'other'].sort());
 
+  const { code, stderr } = await run(`npx tsx ${file} s3://paws-example-prefix/A --local`);
+  expect(code).toBe(2);
+  expect(stderr).toContain('Delete for good 1 versions and markers, and all unfinished uploads, whose keys in ');
+  expect(stderr).toContain('paws-example-prefix begin with "A"?');
+
   await put(bucket, ['/lead', 'lead']);
   expect(await empty('prefix//')).toMatchObject({ code: 0, result: { versions: 1, empty: true } });
   expect(await contents(bucket)).toContain('lead');
@@ -242,7 +270,7 @@ test('locks in governance mode keep versions until they are bypassed, a legal ho
 
   const first = await empty('locks');
   expect(first).toMatchObject({ code: 1, result: { versions: 1, kept: 13, empty: false } });
-  expect(first.stderr).toBe('Error: S3 refused to delete 13: Access Denied because object protected by object lock.\n');
+  expect(first.stderr).toBe('Error: 13 could not be deleted: Access Denied because object protected by object lock.\n');
   expect(first.result.examples).toHaveLength(10);
   expect(first.result.examples[0]).toEqual({
     key: 'held',
@@ -292,20 +320,99 @@ test('what is locked and can not go through XML is kept and bypassed alike', asy
 
 test('what passes is tried again, and reported when it does not pass', async () => {
   const bucket = await makeBucket('slow');
-  await put(bucket, ['slow one']);
-  // With no version id, as where the id is null, it is still the same object.
-  const Errors = [{ Key: 'slow one', Code: 'SlowDown', Message: 'Reduce your rate.' }];
-  const fault = { operation: 's3:DeleteObjects', output: { Errors } };
-  const key = { key: 'slow one', versionId: 'null', code: 'SlowDown', message: 'Reduce your rate.' };
-  expect(await empty('slow', [fault])).toMatchObject({
-    code: 1,
-    result: { versions: 0, kept: 1, examples: [key], empty: false },
+  await put(bucket, ['slow one', 'odd\u0001']);
+  await startUploads(bucket, ['slow upload']);
+  // With no version id, or an empty one, as where the id is null, it is still the same object.
+  const Errors = [{ Key: 'slow one', VersionId: '', Code: 'SlowDown', Message: 'Reduce your rate.' }];
+  let sent = 0;
+  const slow = failing((operation) => {
+    if (operation === 'DeleteObjects') sent++;
+    if (operation === 'DeleteObjects') return { Errors };
+    if (/^(Delete|Abort)/.test(operation)) throw Object.assign(new Error('later'), { name: 'SlowDown' });
+    return null;
   });
+  const pauses: number[] = [];
+  const random = vi.spyOn(Math, 'random').mockImplementation(() => {
+    pauses.push(sent);
+    return 0;
+  });
+  const kept = await emptyBucket(slow, { bucket });
+  random.mockRestore();
+  expect(kept).toMatchObject({ versions: 0, uploads: 0, kept: 3, empty: false });
+  expect(kept.examples.map(({ key, code }) => [key, code])).toEqual([
+    ['slow upload', 'SlowDown'],
+    ['odd\u0001', 'SlowDown'],
+    ['slow one', 'SlowDown'],
+  ]);
+  expect(sent).toBe(8);
+  expect(new Set(pauses)).toEqual(new Set([1, 2, 3, 4, 5, 6, 7]));
+
+  const fault = { operation: 's3:DeleteObjects', output: { Errors } };
   expect(await empty('slow', [{ ...fault, times: 2 }])).toMatchObject({
     code: 0,
-    result: { versions: 1, kept: 0, empty: true },
+    result: { versions: 2, uploads: 1, kept: 0, empty: true },
   });
   expect(await contents(bucket)).toEqual([]);
+});
+
+test('an error that names nothing that was asked for ends the work, one without a code is kept', async () => {
+  const bucket = await makeBucket('unnamed');
+  await put(bucket, ['key', 'other']);
+  const answer = (error: object) =>
+    failing((operation) => (operation === 'DeleteObjects' ? { Errors: [error] } : null));
+  for (const Key of [undefined, 'kez']) {
+    const nameless = answer({ Key, VersionId: 'null', Code: 'InternalError', Message: 'no' });
+    await expect(emptyBucket(nameless, { bucket })).rejects.toThrow(
+      'DeleteObjects answers InternalError for a version that was not asked for: no (0 deleted, 0 kept)',
+    );
+  }
+  expect(await emptyBucket(answer({ Key: 'key' }), { bucket })).toMatchObject({
+    versions: 1,
+    kept: 1,
+    examples: [{ key: 'key', code: 'Unknown', message: '' }],
+    empty: false,
+  });
+});
+
+test('who may not list versions loses no upload', async () => {
+  const bucket = await makeBucket('unlisted');
+  await startUploads(bucket, ['upload']);
+  const denied = failing((operation) => {
+    if (operation === 'ListObjectVersions') throw Object.assign(new Error('no'), { name: 'AccessDenied' });
+    return null;
+  });
+  await expect(emptyBucket(denied, { bucket })).rejects.toMatchObject({ name: 'AccessDenied' });
+  expect(await contents(bucket)).toEqual(['upload']);
+});
+
+test('after an error it throws when the calls beside are over, with all that they deleted', async () => {
+  const bucket = await makeBucket('beside', { versioned: true });
+  await put(bucket, numbered(8));
+  let running = 0;
+  let calls = 0;
+  const one = watched((operation, input) => {
+    if (operation === 'ListObjectVersions') input.MaxKeys = 1;
+    if (operation !== 'DeleteObjects') return;
+    if (++calls === 2) throw Object.assign(new Error('Not today'), { name: 'InvalidRequest' });
+    running++;
+    return async () => {
+      await new Promise((done) => setTimeout(done, 300));
+      running--;
+    };
+  });
+  const failure = await emptyBucket(one, { bucket }).catch((error) => error);
+  expect(running).toBe(0);
+  const left = await contents(bucket);
+  expect(left.length).toBeLessThan(8);
+  expect(failure).toMatchObject({ name: 'InvalidRequest', message: `Not today (${8 - left.length} deleted, 0 kept)` });
+  await new Promise((done) => setTimeout(done, 300));
+  expect(await contents(bucket)).toEqual(left);
+});
+
+test('a list that goes on nowhere ends the work', async () => {
+  const bucket = await makeBucket('endless');
+  const lost = failing((operation) => (operation === 'ListObjectVersions' ? { IsTruncated: true } : null));
+  await expect(emptyBucket(lost, { bucket })).rejects.toThrow('S3 does not say where the list goes on.');
 });
 
 test('only what passes is tried again, what is denied is not', async () => {
@@ -360,12 +467,14 @@ test.each(['ListObjectVersions', 'ListMultipartUploads', 'AbortMultipartUpload',
     await put(bucket, ['object', 'odd\u0001']);
     await startUploads(bucket, ['upload']);
     const error = { name: 'InvalidRequest', message: 'Not today' };
-    // The command looks at the first page of versions before it begins.
-    const after = operation === 'ListObjectVersions' ? 1 : 0;
+    // The command looks at the first page of versions before it asks, the function before it begins.
+    const after = operation === 'ListObjectVersions' ? 2 : 0;
     expect(await empty(name, [{ operation: `s3:${operation}`, after, error }])).toEqual({
       code: 1,
       result: null,
-      stderr: `Error: s3:${operation} failed: InvalidRequest: Not today\n`,
+      stderr: expect.stringMatching(
+        new RegExp(`^Error: s3:${operation} failed: InvalidRequest: Not today \\(\\d deleted, 0 kept\\)\n$`),
+      ),
     });
     expect(await empty(name)).toMatchObject({ code: 0, result: { empty: true } });
   },
@@ -376,7 +485,7 @@ test('Ctrl-C half-way ends with 130 and says how far it got; the next run finish
   await put(bucket, numbered(2010));
   const stopped = await empty('stopped', [{ operation: 's3:DeleteObjects', after: 2, times: 1, signal: 'SIGINT' }]);
   expect(stopped).toMatchObject({ code: 130, result: null });
-  const said = /^Interrupted\. At least (\d+) deleted, 0 kept; another run goes on from here\.\n$/.exec(stopped.stderr);
+  const said = /^Interrupted\. At least (\d+) deleted, 0 kept; run it again for the rest\.\n$/.exec(stopped.stderr);
   const before = Number(said?.[1]);
   expect([0, 1000, 2000]).toContain(before);
 
@@ -402,20 +511,35 @@ test('an abort during a pause ends the pause, one before the start lets nothing 
     },
     { step: 'build' },
   );
+  const random = vi.spyOn(Math, 'random').mockReturnValue(1);
+  onTestFinished(() => random.mockRestore());
   const start = Date.now();
   await expect(emptyBucket(slow, { bucket, signal: stop.signal })).rejects.toMatchObject({
     name: 'AbortError',
-    message: 'Enough. At least 0 deleted, 0 kept; another run goes on from here.',
+    cause: { name: 'AbortError' },
+    message: 'Enough. At least 0 deleted, 0 kept; run it again for the rest.',
   });
   expect(Date.now() - start).toBeLessThan(450);
   await expect(emptyBucket(client, { bucket, signal: stop.signal })).rejects.toThrow('Enough.');
+  // A reason need not be an error, and an error that comes with the abort is not lost.
+  const both = new AbortController();
+  const failure = Object.assign(new Error('Not today'), { name: 'InvalidRequest' });
+  const broken = failing(() => {
+    both.abort('stop');
+    throw failure;
+  });
+  await expect(emptyBucket(broken, { bucket, signal: both.signal })).rejects.toMatchObject({
+    message: 'stop At least 0 deleted, 0 kept; run it again for the rest.',
+    cause: failure,
+  });
   expect(await contents(bucket)).toEqual(['key']);
 });
 
 test('several calls delete at once, as many as allowed, while the list goes on no faster', async () => {
   const bucket = await makeBucket('parallel', { versioned: true });
   await put(bucket, [...numbered(20), ...numbered(20)]);
-  let listed = 0;
+  // The first look at the versions hands nothing out.
+  let listed = -1;
   let begun = 0;
   let running = 0;
   let most = 0;
@@ -491,11 +615,11 @@ test('a server that knows no versions is asked to delete by key alone', async ()
   const page = { operation: 's3:ListObjectVersions', output: { Versions: [{ Key: 'key' }] } };
   const Errors = [{ Key: 'key', Code: 'AccessDenied', Message: 'Not yours' }];
   const denied = { operation: 's3:DeleteObjects', output: { Errors } };
-  expect(await empty('unversioned', [{ ...page, times: 2 }, denied])).toMatchObject({
+  expect(await empty('unversioned', [{ ...page, times: 3 }, denied])).toMatchObject({
     code: 1,
     result: { versions: 0, kept: 1, examples: [{ key: 'key', versionId: null, code: 'AccessDenied' }] },
   });
-  expect(await empty('unversioned', [{ ...page, times: 2 }])).toMatchObject({
+  expect(await empty('unversioned', [{ ...page, times: 3 }])).toMatchObject({
     code: 0,
     result: { versions: 1, empty: true },
   });
@@ -518,7 +642,9 @@ test('on a terminal it asks, tells what will be lost, and does it only for a yes
     });
   const no = await ask('n\r');
   expect(no).toMatchObject({ code: 1, stdout: expect.stringContaining('Nothing was done.') });
-  expect(no.stdout).toContain('Delete 3 versions and markers in s3://paws-example-asked');
+  expect(no.stdout).toContain(
+    'Delete for good 3 versions and markers, and all unfinished uploads, of the WHOLE BUCKET paws-example-asked?',
+  );
   expect(await ask('\x03')).toMatchObject({ code: 130, stdout: expect.stringContaining('Interrupted.') });
   expect(await contents(bucket)).toHaveLength(3);
   expect(await ask('y\r')).toMatchObject({ code: 0, stdout: expect.stringMatching(/^versions +3\r$/m) });
@@ -530,7 +656,9 @@ test('without a terminal and without --yes nothing is deleted', async () => {
   await put(bucket, ['key', 'key', 'other']);
   const { code, stdout, stderr } = await run(`npx tsx ${file} s3://paws-example-unasked --local`);
   expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
-  expect(stderr).toContain('Delete 3 versions and markers in s3://paws-example-unasked, and all unfinished uploads');
+  expect(stderr).toContain(
+    '3 versions and markers, and all unfinished uploads, of the WHOLE BUCKET paws-example-unasked?',
+  );
   expect(stderr).toContain('--yes');
   expect(await contents(bucket)).toHaveLength(3);
 });

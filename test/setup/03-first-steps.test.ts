@@ -67,25 +67,26 @@ describe('where the credentials came from', () => {
     ...{ Version: 1, Code: 'Success', AccountId: account },
   };
   const ended = { temporary: true, expires };
+  const role = `arn:aws:iam::${account}:role/reader`;
 
   test('a profile with a key, a process or a role', async () => {
     settings({
       credentials: `[keys]\naws_access_key_id = ${account}\naws_secret_access_key = ${secret}\n`,
       config: [
         `[profile process]\ncredential_process = cat ${join(folder, '.aws/session')}`,
-        `[profile role]\nrole_arn = arn:aws:iam::${account}:role/reader\nsource_profile = keys`,
+        `[profile role]\nrole_arn = ${role}\nsource_profile = keys`,
       ].join('\n'),
       session: JSON.stringify(session),
     });
-    const [keys, process, role] = await Promise.all(
+    const [keys, process, assumed] = await Promise.all(
       // Assuming a role needs a permission, which is the profile's and not the recipe's.
       ['keys', 'process', 'role'].map((name) => steps(`--profile ${name}`, own, { record: undefined })),
     );
     expect(keys).toMatchObject({ source: 'profile keys', temporary: false, expires: null });
     expect(process).toMatchObject({ source: 'credential_process of profile process', ...ended });
-    expect(role).toMatchObject({ source: 'role that profile role assumes', temporary: true });
-    expect(role?.arn).toContain('assumed-role/reader/');
-    expect(Date.parse(`${role?.expires}`)).toBeGreaterThan(Date.now());
+    expect(assumed).toMatchObject({ source: 'role that profile role assumes', temporary: true });
+    expect(assumed?.arn).toContain('assumed-role/reader/');
+    expect(Date.parse(`${assumed?.expires}`)).toBeGreaterThan(Date.now());
   });
 
   test('the environment, a container and an instance', async () => {
@@ -102,6 +103,13 @@ describe('where the credentials came from', () => {
     expect(environment).toMatchObject({ source: 'environment', temporary: true, expires: null });
     expect(container).toMatchObject({ source: 'role of the container', ...ended });
     expect(instance).toMatchObject({ source: 'instance metadata, or a function in code', ...ended });
+  });
+
+  test('a web identity token', async () => {
+    settings({ token: 'e30.e30.e30' });
+    const identity = { AWS_WEB_IDENTITY_TOKEN_FILE: join(folder, '.aws/token'), AWS_ROLE_ARN: role };
+    const found = await steps('', { ...own, ...identity }, { record: undefined });
+    expect(found).toMatchObject({ source: 'role assumed with a web identity token', temporary: true });
   });
 
   test('code', async () => {
@@ -158,9 +166,17 @@ test('a profile that is not there is named, with those that are', async () => {
   settings({ config, credentials: '[default]\nregion = eu-west-1\n' });
   expect(await failure('', { env: { ...offline, AWS_PROFILE: 'dve' } })).toEqual({
     code: 1,
-    stderr: 'Error: AWS_PROFILE names "dve", but there is no such profile in ~/.aws; there is dev, my.own, default\n',
+    stderr: 'Error: AWS_PROFILE or the client names "dve", which ~/.aws has not; there is dev, my.own, default\n',
   });
   expect(await failure('--profile dve', { env: offline })).toMatchObject({ code: 2 });
+
+  const none = Object.assign(new Error('Could not load credentials'), { name: 'CredentialsProviderError' });
+  const sts = new STSClient({ region: 'eu-west-1', profile: 'dve' });
+  expect(await explainFailure(none, sts, ec2)).toMatchObject({
+    name: 'IncompleteSettings',
+    message: expect.stringMatching(/^AWS_PROFILE or the client names "dve", which/),
+    cause: none,
+  });
 });
 
 const sha1 = (text: string) => createHash('sha1').update(text).digest('hex');
@@ -181,17 +197,49 @@ test('a session that has ended, or never began, names the command that begins on
       `[profile never]\nsso_session = other\n${account}`,
       `[profile legacy]\nsso_start_url = ${startUrl}\nsso_region = eu-west-1\n${account}`,
       `[profile login]\nlogin_session = arn:aws:iam::123456789012:user/alice`,
+      `[sso-session signedout]\nsso_start_url = ${startUrl}\nsso_region = eu-west-1`,
+      `[profile revoked]\nsso_session = signedout\n${account}`,
+      `[profile role]\nrole_arn = arn:aws:iam::123456789012:role/reader\nsource_profile = sso`,
     ].join('\n'),
     [`sso/cache/${sha1('corp')}.json`]: ended,
     [`sso/cache/${sha1(startUrl)}.json`]: ended,
+    [`sso/cache/${sha1('signedout')}.json`]: ended.replace('2020', '2099'),
   });
-  const names = ['sso', 'never', 'legacy', 'login'];
-  const told = await Promise.all(names.map((name) => failure(`--profile ${name}`, { env: offline })));
+  // AWS's words for a session that was ended before its time.
+  const { url } = await serve((_, response) => {
+    response.writeHead(401, { 'x-amzn-errortype': 'UnauthorizedException' });
+    response.end('{"message":"Session token not found or invalid"}');
+  });
+  const env = { ...offline, AWS_ENDPOINT_URL: url };
+  const names = ['sso', 'never', 'legacy', 'login', 'revoked', 'role'];
+  // What the SDK itself asks for credentials is no request of the recipe's.
+  const more = { env, record: undefined };
+  const told = await Promise.all(names.map((name) => failure(`--profile ${name}`, more)));
   const error = (name: string, login: string) =>
     `Error: the session of profile ${name} has ended or never began: run \`${login} --profile ${name}\`\n`;
   expect(told).toEqual(
-    names.map((name) => ({ code: 1, stderr: error(name, name === 'login' ? 'aws login' : 'aws sso login') })),
+    names.map((name) => ({
+      code: 1,
+      stderr: error(name === 'role' ? 'sso' : name, name === 'login' ? 'aws login' : 'aws sso login'),
+    })),
   );
+});
+
+test('a role that may not be assumed: the error stays, and no key is blamed', async () => {
+  settings({
+    credentials: '[keys]\naws_access_key_id = AKIA1\naws_secret_access_key = 1\n',
+    config: `[profile role]\nrole_arn = arn:aws:iam::${account}:role/reader\nsource_profile = keys\n`,
+  });
+  const { url } = await serve((_, response) => {
+    response.writeHead(403, { 'content-type': 'text/xml' });
+    const error = '<Code>ExpiredToken</Code><Message>The token is expired.</Message>';
+    response.end(`<ErrorResponse><Error><Type>Sender</Type>${error}</Error></ErrorResponse>`);
+  });
+  const env = { ...offline, AWS_ENDPOINT_URL: url };
+  expect(await failure('--profile role', { env, record: undefined })).toEqual({
+    code: 1,
+    stderr: 'Error: The token is expired.\nThe credentials have expired: log in again.\n',
+  });
 });
 
 describe.skipIf(!moto)('on moto server, which checks signatures', () => {
@@ -220,7 +268,7 @@ describe.skipIf(!moto)('on moto server, which checks signatures', () => {
       expect(debug).toContain(wrong[0]);
       expect(unknown[0]).toBe(
         `${begin} InvalidClientTokenId: AWS does not know the access key AKIAGONE (from: environment): ` +
-          'it was deleted or made inactive',
+          'it was deleted, made inactive, or is not for this region',
       );
       expect(half[0]).toBe(
         `${begin} InvalidClientTokenId: the access key ASIAHALF (from: environment) is a session's, ` +

@@ -1,3 +1,4 @@
+import { ListBucketsCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import { expect, test } from 'vitest';
 import { debugRequests } from '../../recipes/setup/07-debug-requests.ts';
 import { testRecipe } from '../harness.ts';
@@ -44,6 +45,29 @@ test('the client goes on telling, and two calls of the function tell no line twi
   await debugRequests(client, { write });
   expect(await debugRequests(client, { write })).toMatchObject({ status: 200, attempts: 1, retryDelay: 0 });
   expect(log).toHaveLength(2);
+  await client.send(new ListBucketsCommand({}));
+  expect(log[2]).toMatch(/^s3:ListBuckets 200 \d+ ms$/);
+});
+
+test('a logger of the SDK has one entry for a call of several attempts, without what is marked as sensitive', async () => {
+  let requests = 0;
+  const { url: endpoint } = await serve((_, response) => response.writeHead(++requests < 3 ? 503 : 200).end());
+  const entries: unknown[] = [];
+  const ignore = () => {};
+  const logger = {
+    trace: ignore,
+    debug: ignore,
+    info: (entry: unknown) => entries.push(entry),
+    warn: ignore,
+    error: ignore,
+  };
+  const credentials = { accessKeyId: 'a', secretAccessKey: 'b' };
+  const client = new S3Client({ endpoint, region: 'us-east-1', forcePathStyle: true, credentials, logger });
+  const SSECustomerKey = Buffer.alloc(32, 'k').toString('base64');
+  const secret = { SSECustomerAlgorithm: 'AES256', SSECustomerKey };
+  await client.send(new PutObjectCommand({ Bucket: 'b', Key: 'k', Body: 'text', ...secret }));
+  expect(entries).toMatchObject([{ commandName: 'PutObjectCommand', metadata: { attempts: 3 } }]);
+  expect(JSON.stringify(entries)).not.toContain(SSECustomerKey);
 });
 
 test('an abort ends the call', async () => {

@@ -68,7 +68,7 @@ describe('files', () => {
     expect(places(found, 'file modes').sort()).toEqual(where);
     expect(found[0]).toEqual({
       ...{ check: 'file modes', state: 'problem', where: expect.any(String) },
-      advice: expect.stringMatching(/^mode 6\d\d, open to others: chmod 600, or --fix$/),
+      advice: expect.stringMatching(/^mode 6\d\d, open to others: chmod go= it, or --fix$/),
     });
     expect([...open, ...closed, own].map(modeOf)).toEqual([0o604, 0o640, 0o622, 0o600, 0o400, 0o644]);
 
@@ -77,6 +77,12 @@ describe('files', () => {
     expect(fixed[0]).toMatchObject({ state: 'fixed', advice: expect.stringContaining('who may have read it') });
     expect([...open, ...closed, own].map(modeOf)).toEqual([0o600, 0o600, 0o600, 0o600, 0o400, 0o600]);
     expect(places(await find('--local', { env }), 'file modes')).toEqual([]);
+  });
+
+  test('that are executable stay so', async () => {
+    const script = put(join(home, '.aws/get-key'), '', 0o755);
+    expect((await find('--local --fix'))[0]).toMatchObject({ state: 'fixed', where: '~/.aws/get-key' });
+    expect(modeOf(script)).toBe(0o700);
   });
 
   test('that are links to files are looked at where they lead, other links and pipes are left alone', async () => {
@@ -180,6 +186,16 @@ test('without credentials the files are looked at, and nothing else is wrong', a
   expect(access(found).map(({ state, where, advice }) => [state, where, advice?.slice(0, 11)])).toEqual([
     ['ok', null, 'none in use'],
     ['ok', null, 'none in use'],
+  ]);
+});
+
+test('a session that has ended is not the same as no credentials', async () => {
+  const login = 'login_session = arn:aws:iam::123456789012:user/alice';
+  put(join(home, '.aws/config'), `[default]\n${login}\n`);
+  const found = await find('', { env: { ...whole, AWS_ACCESS_KEY_ID: '' } });
+  expect(access(found)).toMatchObject([
+    { state: 'unknown', advice: expect.stringMatching(/^CredentialsProviderError: Failed to load token/) },
+    { state: 'unknown' },
   ]);
 });
 
