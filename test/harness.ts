@@ -5,6 +5,7 @@ import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import {
   DescribeAddressesCommand,
+  DescribeImagesCommand,
   DescribeInstancesCommand,
   DescribeKeyPairsCommand,
   DescribeSecurityGroupsCommand,
@@ -145,6 +146,7 @@ export async function leftovers({ ec2, s3 }: Sandbox, region = 'us-east-1'): Pro
   const { SecurityGroups = [] } = await client.send(new DescribeSecurityGroupsCommand({ Filters }));
   const { KeyPairs = [] } = await client.send(new DescribeKeyPairsCommand({ Filters }));
   const { Snapshots = [] } = await client.send(new DescribeSnapshotsCommand({ Filters }));
+  const { Images = [] } = await client.send(new DescribeImagesCommand({ Filters, Owners: ['self'] }));
   const { Addresses = [] } = await client.send(new DescribeAddressesCommand({ Filters }));
   const { Buckets = [] } = await s3(region).send(new ListBucketsCommand({}));
   return [
@@ -153,6 +155,7 @@ export async function leftovers({ ec2, s3 }: Sandbox, region = 'us-east-1'): Pro
     ...SecurityGroups.map(({ GroupId }) => GroupId),
     ...KeyPairs.map(({ KeyPairId }) => KeyPairId),
     ...Snapshots.map(({ SnapshotId }) => SnapshotId),
+    ...Images.map(({ ImageId }) => ImageId),
     ...Addresses.map(({ AllocationId }) => AllocationId),
     ...Buckets.map(({ Name }) => `s3://${Name}`),
   ] as string[];

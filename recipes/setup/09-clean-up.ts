@@ -7,7 +7,7 @@
  * ## Solution
  * Name what is to go: ids and buckets, all that one recipe made, or everything. It is listed with what it costs to
  * keep, then you are asked, then it is deleted in an order that works: instances before the volumes and security
- * groups that they use.
+ * groups that they use, images before their snapshots.
  *
  * ## Discussion
  * Deleting is for good. A bucket is emptied first, with all versions of its objects.
@@ -19,7 +19,7 @@
  * found wherever they are.
  *
  * An id that isn't there is told apart from one that was deleted: it may be of another region or account. With an
- * instance go the volumes that belong to it, and an Auto Scaling group starts another one in its place.
+ * instance go the volumes that belong to it, with an image the snapshots that nothing else needs, and an Auto Scaling group starts another one in its place.
  *
  * What can't be deleted, for example a security group that something else uses, is reported at the end, and the
  * rest goes on. Run it again once the cause is fixed.
@@ -44,7 +44,13 @@
  * @permission ec2:DescribeInstances on *
  * @permission ec2:DescribeAddresses on *
  * @permission ec2:TerminateInstances on *
+ * @permission ec2:DisassociateAddress on *
+ * @permission ec2:ReleaseAddress on *
  * @permission ec2:DeleteVolume on *
+ * @permission ec2:DescribeImages on *
+ * @permission ec2:DeregisterImage on *
+ * @permission ec2:DescribeSnapshots on *
+ * @permission ec2:DeleteSnapshot on *
  * @permission ec2:DeleteSecurityGroup on *
  * @permission ec2:DeleteKeyPair on *
  * @permission ec2:DescribeSecurityGroupRules on *
@@ -66,9 +72,14 @@
 import {
   DeleteKeyPairCommand,
   DeleteSecurityGroupCommand,
+  DeleteSnapshotCommand,
   DeleteVolumeCommand,
+  DeregisterImageCommand,
+  DescribeAddressesCommand,
   DescribeKeyPairsCommand,
   DescribeSecurityGroupRulesCommand,
+  DisassociateAddressCommand,
+  ReleaseAddressCommand,
   RevokeSecurityGroupIngressCommand,
 } from '@aws-sdk/client-ec2';
 import { DeleteBucketCommand } from '@aws-sdk/client-s3';
@@ -110,10 +121,34 @@ const kinds: Kind[] = [
     remove: ({ ec2 }, { id, region }, signal) => terminateInstance(ec2(region), { instanceId: id, signal }),
   },
   {
+    prefix: 'eipalloc-',
+    name: 'address',
+    cost: 'billed by the hour',
+    remove: async ({ ec2 }, { id, region }) => {
+      const { Addresses = [] } = await ec2(region).send(new DescribeAddressesCommand({ AllocationIds: [id] }));
+      const AssociationId = Addresses[0]?.AssociationId;
+      if (AssociationId) await ec2(region).send(new DisassociateAddressCommand({ AssociationId }));
+      await ec2(region).send(new ReleaseAddressCommand({ AllocationId: id }));
+    },
+  },
+  {
     prefix: 'vol-',
     name: 'volume',
     cost: 'billed by the month',
     remove: ({ ec2 }, { id, region }) => ec2(region).send(new DeleteVolumeCommand({ VolumeId: id })),
+  },
+  {
+    prefix: 'ami-',
+    name: 'image',
+    cost: 'billed for its snapshots by the month',
+    remove: ({ ec2 }, { id, region }) =>
+      ec2(region).send(new DeregisterImageCommand({ ImageId: id, DeleteAssociatedSnapshots: true })),
+  },
+  {
+    prefix: 'snap-',
+    name: 'snapshot',
+    cost: 'billed by the month',
+    remove: ({ ec2 }, { id, region }) => ec2(region).send(new DeleteSnapshotCommand({ SnapshotId: id })),
   },
   {
     prefix: 'sgr-',
@@ -221,7 +256,7 @@ import { findEnabledRegions, findTagged } from './14-find-tagged.ts';
 
 recipe(import.meta, (command) =>
   command
-    .argument('[targets...]', 'what to delete: i-…, vol-…, sgr-…, sg-…, key-…, s3://bucket')
+    .argument('[targets...]', `what to delete: ${kinds.map(({ prefix }) => `${prefix}…`).join(', ')}`)
     .option('--made-by <recipe>', 'all that this recipe made, such as 2.1')
     .option('--all', 'all that the cookbook made')
     .option('--all-regions', 'look in every region that the account has enabled')

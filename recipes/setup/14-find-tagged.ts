@@ -13,7 +13,8 @@
  * functions that you copy set only the tags that you give them.
  *
  * EC2 goes on listing a terminated instance for an hour, so instances are asked for by their state too. Of other
- * things, those are found that the recipes make: volumes, security groups, key pairs and buckets. DescribeTags
+ * things, those are found that the recipes make: volumes, snapshots, images, addresses, security groups, key pairs
+ * and buckets. DescribeTags
  * would find all kinds in one call, but without knowing whether a thing is still there.
  *
  * Buckets have to be asked one by one. With many of them, or for other services, the Resource Groups Tagging API
@@ -29,6 +30,9 @@
  * @permission ec2:DescribeRegions on *
  * @permission ec2:DescribeInstances on *
  * @permission ec2:DescribeVolumes on *
+ * @permission ec2:DescribeSnapshots on *
+ * @permission ec2:DescribeImages on *
+ * @permission ec2:DescribeAddresses on *
  * @permission ec2:DescribeSecurityGroups on *
  * @permission ec2:DescribeKeyPairs on *
  * @permission s3:ListAllMyBuckets on *
@@ -41,11 +45,14 @@
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetBucketTagging.html
  */
 import {
+  DescribeAddressesCommand,
   DescribeKeyPairsCommand,
   DescribeRegionsCommand,
   EC2Client,
+  paginateDescribeImages,
   paginateDescribeInstances,
   paginateDescribeSecurityGroups,
+  paginateDescribeSnapshots,
   paginateDescribeVolumes,
   type Tag,
 } from '@aws-sdk/client-ec2';
@@ -67,7 +74,7 @@ export interface Tagged {
 }
 
 /**
- * Finds the instances, volumes, security groups, key pairs and buckets that carry a tag.
+ * Finds the instances, volumes, snapshots, images, addresses, security groups, key pairs and buckets with a tag.
  *
  * @param clients - Make a client for a region.
  * @param options.key - Key of the tag.
@@ -128,10 +135,20 @@ async function findInEc2(ec2: EC2Client, key: string, region: string): Promise<T
   for await (const page of paginateDescribeVolumes({ client: ec2, pageSize: 500 }, { Filters })) {
     for (const { VolumeId, Tags } of page.Volumes ?? []) add(VolumeId, Tags);
   }
+  const mine = { Filters, OwnerIds: ['self'] };
+  for await (const page of paginateDescribeSnapshots({ client: ec2, pageSize: 500 }, mine)) {
+    for (const { SnapshotId, Tags } of page.Snapshots ?? []) add(SnapshotId, Tags);
+  }
+  const images = { Filters, Owners: ['self'], IncludeDeprecated: true, IncludeDisabled: true };
+  for await (const page of paginateDescribeImages({ client: ec2, pageSize: 500 }, images)) {
+    for (const { ImageId, Tags } of page.Images ?? []) add(ImageId, Tags);
+  }
   for await (const page of paginateDescribeSecurityGroups({ client: ec2, pageSize: 500 }, { Filters })) {
     for (const { GroupId, Tags } of page.SecurityGroups ?? []) add(GroupId, Tags);
   }
-  // Key pairs come all at once.
+  // Addresses and key pairs come all at once.
+  const { Addresses = [] } = await ec2.send(new DescribeAddressesCommand({ Filters }));
+  for (const { AllocationId, Tags } of Addresses) add(AllocationId, Tags);
   const { KeyPairs = [] } = await ec2.send(new DescribeKeyPairsCommand({ Filters }));
   for (const { KeyPairId, Tags } of KeyPairs) add(KeyPairId, Tags);
   return found;

@@ -1,9 +1,15 @@
 import {
+  AllocateAddressCommand,
+  AssociateAddressCommand,
   AttachVolumeCommand,
   AuthorizeSecurityGroupIngressCommand,
+  CreateImageCommand,
   CreateKeyPairCommand,
   CreateSecurityGroupCommand,
+  CreateSnapshotCommand,
+  CreateTagsCommand,
   CreateVolumeCommand,
+  DescribeImagesCommand,
   DescribeKeyPairsCommand,
   DescribeSecurityGroupRulesCommand,
   RunInstancesCommand,
@@ -105,6 +111,37 @@ test('a volume that stays with its instance is deleted after it', async () => {
   expect(await leftovers(own)).toEqual([]);
 });
 
+test('addresses, images and snapshots go too, an address that is in use as well', async () => {
+  const launch = new RunInstancesCommand({ ImageId: 'ami-0532be01f26a3de55', MinCount: 1, MaxCount: 1 });
+  const InstanceId = (await ec2().send(launch)).Instances?.[0]?.InstanceId;
+  const tagged = (ResourceType: 'elastic-ip' | 'snapshot' | 'volume') => [{ ResourceType, Tags: paws('2.6') }];
+  const address = await ec2().send(new AllocateAddressCommand({ TagSpecifications: tagged('elastic-ip') }));
+  await ec2().send(new AssociateAddressCommand({ InstanceId, AllocationId: address.AllocationId }));
+  const { VolumeId } = await ec2().send(
+    new CreateVolumeCommand({ AvailabilityZone: 'us-east-1a', Size: 1, TagSpecifications: tagged('volume') }),
+  );
+  const { SnapshotId } = await ec2().send(
+    new CreateSnapshotCommand({ VolumeId, TagSpecifications: tagged('snapshot') }),
+  );
+  const { ImageId } = await ec2().send(new CreateImageCommand({ InstanceId, Name: 'a' }));
+  await ec2().send(new CreateTagsCommand({ Resources: [ImageId as string], Tags: paws('2.26') }));
+
+  const result = await cleanUp('--all --yes --json');
+  const outcomes: { kind: string; id: string; outcome: string }[] = JSON.parse(result.stdout);
+  expect(outcomes.map(({ kind, id, outcome }) => [kind, id, outcome])).toEqual([
+    ['address', address.AllocationId, 'deleted'],
+    ['volume', VolumeId, 'deleted'],
+    ['image', ImageId, 'deleted'],
+    ['snapshot', SnapshotId, 'deleted'],
+  ]);
+  expect(await leftovers(own)).toEqual([]);
+  const { Images } = await ec2()
+    .send(new DescribeImagesCommand({ ImageIds: [ImageId as string] }))
+    .catch(() => ({ Images: [] }));
+  expect(Images).toEqual([]);
+  await cleanUp(`${InstanceId} --yes`);
+});
+
 test('what can not be deleted is reported with its reason, the rest goes, and the exit code is 1', async () => {
   const ids = new Map([
     [await keyPair('one'), 'one'],
@@ -155,7 +192,7 @@ test('no target, two kinds of target and an unknown id are refused, before anyth
     `${id} --all-regions`,
     `${id} --all`,
     '--all --made-by 2.1',
-    `${id} ami-0123`,
+    `${id} eni-0123`,
     `${id} paws-example`,
   ]) {
     const result = await cleanUp(`${options} --yes`);
