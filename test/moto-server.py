@@ -1,11 +1,24 @@
-"""moto server as the tests need it: with the regions of one partition only, as an account sees them."""
+"""moto server as the tests need it: with the regions of one partition only, as an account sees them, and with
+CloudWatch's actions under the name that policies have for them."""
 
 import sys
 
 from moto.ec2.models.availability_zones_and_regions import RegionsAndZonesBackend
+from moto.iam import access_control
 from moto.server import main
 
 RegionsAndZonesBackend.regions = [
     region for region in RegionsAndZonesBackend.regions if not region.name.startswith(("cn-", "us-gov-"))
 ]
+
+check = access_control.IAMRequestBase.check_action_permitted
+
+
+def check_action_permitted(self, resource):
+    # moto takes the service from the signature, where CloudWatch is called monitoring.
+    self._action = self._action.replace("monitoring:", "cloudwatch:")
+    check(self, resource)
+
+
+access_control.IAMRequestBase.check_action_permitted = check_action_permitted
 main(sys.argv[1:])

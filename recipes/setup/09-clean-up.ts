@@ -31,10 +31,10 @@
  * @run npx tsx recipes/setup/09-clean-up.ts --made-by 2.1 --local --yes
  * @output
  *   id                     region     kind            outcome    problem
- *   i-0abcdef1234567890    us-east-1  instance        deleted    -
- *   vol-0abcdef1234567890  us-east-1  volume          not found  -
- *   sg-0abcdef1234567890   us-east-1  security group  deleted    -
- *   key-0abcdef1234567890  us-east-1  key pair        deleted    -
+ *   i-70f84e7c89a09cfd5    us-east-1  instance        deleted    -
+ *   vol-df051298aaf027bed  us-east-1  volume          not found  -
+ *   sg-bc7cbbc831631485e   us-east-1  security group  deleted    -
+ *   key-64b6d6d4ac7c6586d  us-east-1  key pair        deleted    -
  * @run npx tsx recipes/setup/09-clean-up.ts --all --all-regions --local --yes
  * @run npx tsx recipes/setup/09-clean-up.ts --all --local --yes
  * @permission ec2:DescribeRegions on *
@@ -55,6 +55,13 @@
  * @permission ec2:DeleteKeyPair on *
  * @permission ec2:DescribeSecurityGroupRules on *
  * @permission ec2:RevokeSecurityGroupIngress on *
+ * @permission cloudwatch:DescribeAlarms on *
+ * @permission cloudwatch:ListTagsForResource on *
+ * @permission cloudwatch:DeleteAlarms on *
+ * @permission sns:ListTopics on *
+ * @permission sns:ListTagsForResource on *
+ * @permission sns:GetTopicAttributes on *
+ * @permission sns:DeleteTopic on *
  * @permission s3:ListAllMyBuckets on *
  * @permission s3:GetBucketTagging on arn:aws:s3:::*
  * @permission s3:ListBucketVersions on arn:aws:s3:::*
@@ -68,32 +75,9 @@
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_TerminateInstances.html
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteBucket.html
  */
-
-import {
-  DeleteKeyPairCommand,
-  DeleteSecurityGroupCommand,
-  DeleteSnapshotCommand,
-  DeleteVolumeCommand,
-  DeregisterImageCommand,
-  DescribeAddressesCommand,
-  DescribeKeyPairsCommand,
-  DescribeSecurityGroupRulesCommand,
-  DisassociateAddressCommand,
-  ReleaseAddressCommand,
-  RevokeSecurityGroupIngressCommand,
-} from '@aws-sdk/client-ec2';
-import { DeleteBucketCommand } from '@aws-sdk/client-s3';
 import pMap from 'p-map';
-import { terminateInstance } from '../ec2/21-terminate-instance.ts';
-import { emptyBucket } from '../s3/28-empty-bucket.ts';
-import type { Clients } from './14-find-tagged.ts';
-
-/** Something that can be deleted. */
-export interface Resource {
-  /** `i-0123456789abcdef0`, `s3://bucket` */
-  id: string;
-  region: string;
-}
+import type { Connect } from './14-find-tagged.ts';
+import { deleteResource, kindOf, kinds, type Resource } from './16-delete-resource.ts';
 
 export interface Outcome extends Resource {
   /** `instance`, `bucket` */
@@ -104,99 +88,10 @@ export interface Outcome extends Resource {
   problem: string | null;
 }
 
-interface Kind {
-  prefix: string;
-  name: string;
-  /** What it costs to keep. */
-  cost: string;
-  remove: (clients: Clients, resource: Resource, signal?: AbortSignal) => Promise<unknown>;
-}
-
-/** In the order in which they can be deleted. */
-const kinds: Kind[] = [
-  {
-    prefix: 'i-',
-    name: 'instance',
-    cost: 'billed by the hour',
-    remove: ({ ec2 }, { id, region }, signal) => terminateInstance(ec2(region), { instanceId: id, signal }),
-  },
-  {
-    prefix: 'eipalloc-',
-    name: 'address',
-    cost: 'billed by the hour',
-    remove: async ({ ec2 }, { id, region }) => {
-      const { Addresses = [] } = await ec2(region).send(new DescribeAddressesCommand({ AllocationIds: [id] }));
-      const AssociationId = Addresses[0]?.AssociationId;
-      if (AssociationId) await ec2(region).send(new DisassociateAddressCommand({ AssociationId }));
-      await ec2(region).send(new ReleaseAddressCommand({ AllocationId: id }));
-    },
-  },
-  {
-    prefix: 'vol-',
-    name: 'volume',
-    cost: 'billed by the month',
-    remove: ({ ec2 }, { id, region }) => ec2(region).send(new DeleteVolumeCommand({ VolumeId: id })),
-  },
-  {
-    prefix: 'ami-',
-    name: 'image',
-    cost: 'billed for its snapshots by the month',
-    remove: ({ ec2 }, { id, region }) =>
-      ec2(region).send(new DeregisterImageCommand({ ImageId: id, DeleteAssociatedSnapshots: true })),
-  },
-  {
-    prefix: 'snap-',
-    name: 'snapshot',
-    cost: 'billed by the month',
-    remove: ({ ec2 }, { id, region }) => ec2(region).send(new DeleteSnapshotCommand({ SnapshotId: id })),
-  },
-  {
-    prefix: 'sgr-',
-    name: 'security group rule',
-    cost: 'free',
-    remove: async ({ ec2 }, { id, region }) => {
-      const SecurityGroupRuleIds = [id];
-      const { SecurityGroupRules = [] } = await ec2(region).send(
-        new DescribeSecurityGroupRulesCommand({ SecurityGroupRuleIds }),
-      );
-      const GroupId = SecurityGroupRules[0]?.GroupId;
-      await ec2(region).send(new RevokeSecurityGroupIngressCommand({ GroupId, SecurityGroupRuleIds }));
-    },
-  },
-  {
-    prefix: 'sg-',
-    name: 'security group',
-    cost: 'free',
-    remove: ({ ec2 }, { id, region }) => ec2(region).send(new DeleteSecurityGroupCommand({ GroupId: id })),
-  },
-  {
-    prefix: 'key-',
-    name: 'key pair',
-    cost: 'free',
-    // By its name: LocalStack deletes none by its id, and EC2 says nothing of one that is not there.
-    remove: async ({ ec2 }, { id, region }) => {
-      const Filters = [{ Name: 'key-pair-id', Values: [id] }];
-      const { KeyPairs = [] } = await ec2(region).send(new DescribeKeyPairsCommand({ Filters }));
-      if (KeyPairs.length === 0) throw Object.assign(new Error(id), { name: 'InvalidKeyPair.NotFound' });
-      await ec2(region).send(new DeleteKeyPairCommand({ KeyName: KeyPairs[0]?.KeyName }));
-    },
-  },
-  {
-    prefix: 's3://',
-    name: 'bucket',
-    cost: 'billed for what is in it',
-    remove: async ({ s3 }, { id, region }, signal) => {
-      const bucket = id.slice('s3://'.length);
-      await emptyBucket(s3(region), { bucket, signal });
-      await s3(region).send(new DeleteBucketCommand({ Bucket: bucket }));
-    },
-  },
-];
-
 /**
  * Deletes resources, in the order in which that works.
  *
- * @param clients - Functions that return a client for a region.
+ * @param connect - Makes a client for a region.
  * @param options.resources - What to delete.
  * @param options.signal - Ends the work; what was not reached is reported as failed.
  * @param options.onProgress - Called with a text for people.
@@ -205,58 +100,50 @@ const kinds: Kind[] = [
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_TerminateInstances.html
  *
  * @example
- * const clients = { ec2: (region: string) => new EC2Client({ region }), s3: (region: string) => new S3Client({ region }) };
  * const resources = [{ id: 'i-0123456789abcdef0', region: 'eu-west-1' }];
- * console.log(await cleanUp(clients, { resources }));
+ * const outcomes = await cleanUp((Client, settings) => new Client(settings), { resources });
+ * console.log(outcomes);
  */
 export async function cleanUp(
-  clients: Clients,
+  connect: Connect,
   {
     resources,
     signal,
     onProgress,
   }: { resources: Resource[]; signal?: AbortSignal; onProgress?: (text: string) => void },
 ): Promise<Outcome[]> {
-  const work = resources.map((resource) => ({ resource, kind: kindOf(resource) }));
+  const work = resources.map(({ id, region }) => ({ id, region, kind: kindOf(id).name as string }));
   const outcomes: Outcome[] = [];
-  for (const kind of kinds) {
-    const ofKind = work.filter((one) => one.kind === kind);
+  for (const { name } of kinds) {
+    const ofKind = work.filter(({ kind }) => kind === name);
     // One kind after the other, but all of a kind at once: an instance takes minutes to go.
-    await pMap(ofKind, async ({ resource }) => outcomes.push(await tryRemove(kind, resource)), { concurrency: 8 });
+    await pMap(ofKind, async (resource) => outcomes.push(await tryDelete(resource)), { concurrency: 8 });
   }
   return outcomes;
 
-  async function tryRemove(kind: Kind, resource: Resource): Promise<Outcome> {
-    const { id, region } = resource;
-    const about = { id, region, kind: kind.name };
+  async function tryDelete(resource: Resource & { kind: string }): Promise<Outcome> {
     try {
       signal?.throwIfAborted();
-      onProgress?.(`deleting ${id}`);
-      await kind.remove(clients, resource, signal);
-      return { ...about, outcome: 'deleted', problem: null };
+      onProgress?.(`deleting ${resource.id}`);
+      await deleteResource(connect, { ...resource, signal });
+      return { ...resource, outcome: 'deleted', problem: null };
     } catch (error) {
       const { name, message } = error as Error;
-      if (/\.NotFound$|^NoSuchBucket$/.test(name)) return { ...about, outcome: 'not found', problem: null };
-      return { ...about, outcome: 'failed', problem: `${name}: ${message}` };
+      if (/NotFound|^NoSuchBucket$|^InvalidAMIID.Unavailable$/.test(name))
+        return { ...resource, outcome: 'not found', problem: null };
+      return { ...resource, outcome: 'failed', problem: `${name}: ${message}` };
     }
   }
 }
 
-function kindOf({ id }: Resource): Kind {
-  const kind = kinds.find(({ prefix }) => id.startsWith(prefix));
-  if (!kind) throw new RangeError(`"${id}" is none of ${kinds.map(({ prefix }) => `${prefix}…`).join(', ')}`);
-  return kind;
-}
-
 // ---- command line: leave out when copying ----
 import { EC2Client } from '@aws-sdk/client-ec2';
-import { S3Client } from '@aws-sdk/client-s3';
 import { confirm, connect, interrupted, print, progress, recipe, yes } from '../../shared/cli.ts';
 import { findEnabledRegions, findTagged } from './14-find-tagged.ts';
 
 recipe(import.meta, (command) =>
   command
-    .argument('[targets...]', `what to delete: ${kinds.map(({ prefix }) => `${prefix}…`).join(', ')}`)
+    .argument('[targets...]', `what to delete: ${kinds.map(({ id }) => `${id}…`).join(', ')}`)
     .option('--made-by <recipe>', 'all that this recipe made, such as 2.1')
     .option('--all', 'all that the cookbook made')
     .option('--all-regions', 'look in every region that the account has enabled')
@@ -265,15 +152,14 @@ recipe(import.meta, (command) =>
       const ways = [targets.length > 0, value, all].filter(Boolean).length;
       if (ways !== 1) throw new TypeError('name targets, or give --made-by or --all');
       if (targets.length > 0 && allRegions) throw new TypeError('--all-regions goes with --made-by or --all');
-      const ec2 = (region?: string) => connect(EC2Client, region ? { region } : {});
-      const s3 = (region: string) => connect(S3Client, { region, followRegionRedirects: true });
-      const region = await ec2().config.region();
-      const regions = allRegions ? await findEnabledRegions(ec2()) : [region];
+      const ec2 = connect(EC2Client);
+      const region = await ec2.config.region();
+      const regions = allRegions ? await findEnabledRegions(ec2) : [region];
       const named = targets.map((id) => ({ id, region }));
-      const resources = all || value ? await findTagged({ ec2, s3 }, { key: 'paws', value, regions }) : named;
-      const list = resources.map((one) => `  ${one.id} in ${one.region}, ${kindOf(one).cost}\n`).join('');
+      const resources = all || value ? await findTagged(connect, { key: 'paws', value, regions }) : named;
+      const list = resources.map(({ id, region }) => `  ${id} in ${region}, ${kindOf(id).cost}\n`).join('');
       if (list) await confirm(`${list}Delete these for good?`);
-      const outcomes = await cleanUp({ ec2, s3 }, { resources, signal: interrupted(), onProgress: progress });
+      const outcomes = await cleanUp(connect, { resources, signal: interrupted(), onProgress: progress });
       print(outcomes);
       const failed = outcomes.filter(({ outcome }) => outcome === 'failed').length;
       if (failed > 0) throw new Error(`${failed} of ${outcomes.length} could not be deleted`);

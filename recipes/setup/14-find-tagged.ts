@@ -6,18 +6,18 @@
  * Instances and what goes with them are looked for in one region or in all, buckets wherever they are.
  *
  * ## Solution
- * Ask EC2 in each region for the tag, all regions at once, and read the tags of each bucket.
+ * Ask EC2 in each region for the tag, many regions at once, and read the tags of each alarm, topic and bucket.
  *
  * ## Discussion
  * The commands of this cookbook tag what they make with the key `paws` and the recipe's number as value. The
  * functions that you copy set only the tags that you give them.
  *
  * EC2 goes on listing a terminated instance for an hour, so instances are asked for by their state too. Of other
- * things, those are found that the recipes make: volumes, snapshots, images, addresses, security groups, key pairs
- * and buckets. DescribeTags
+ * things, those are found that the recipes make: volumes, snapshots, images, addresses, security groups, key pairs,
+ * alarms, topics and buckets. DescribeTags
  * would find all kinds in one call, but without knowing whether a thing is still there.
  *
- * Buckets have to be asked one by one. With many of them, or for other services, the Resource Groups Tagging API
+ * Buckets, alarms and topics have to be asked one by one. With many of them, or for other services, the Resource Groups Tagging API
  * is faster (`aws resourcegroupstaggingapi get-resources --tag-filters Key=paws`); it answers for one region a
  * call, may lag behind, and knows no key pairs.
  *
@@ -35,6 +35,10 @@
  * @permission ec2:DescribeAddresses on *
  * @permission ec2:DescribeSecurityGroups on *
  * @permission ec2:DescribeKeyPairs on *
+ * @permission cloudwatch:DescribeAlarms on *
+ * @permission cloudwatch:ListTagsForResource on *
+ * @permission sns:ListTopics on *
+ * @permission sns:ListTagsForResource on *
  * @permission s3:ListAllMyBuckets on *
  * @permission s3:GetBucketTagging on arn:aws:s3:::*
  * @cost nothing
@@ -44,6 +48,12 @@
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstances.html
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetBucketTagging.html
  */
+import {
+  CloudWatchClient,
+  ListTagsForResourceCommand as ListAlarmTagsCommand,
+  type MetricAlarm,
+  paginateDescribeAlarms,
+} from '@aws-sdk/client-cloudwatch';
 import {
   DescribeAddressesCommand,
   DescribeKeyPairsCommand,
@@ -57,13 +67,19 @@ import {
   type Tag,
 } from '@aws-sdk/client-ec2';
 import { type Bucket, GetBucketTaggingCommand, paginateListBuckets, S3Client } from '@aws-sdk/client-s3';
+import {
+  ListTagsForResourceCommand as ListTopicTagsCommand,
+  paginateListTopics,
+  SNSClient,
+  type Topic,
+} from '@aws-sdk/client-sns';
 import pMap from 'p-map';
 
-/** Make a client for a region. */
-export interface Clients {
-  ec2: (region: string) => EC2Client;
-  s3: (region: string) => S3Client;
-}
+/** Makes a client of any service for a region: `(Client, settings) => new Client(settings)`. */
+export type Connect = <Client extends CloudWatchClient | EC2Client | S3Client | SNSClient>(
+  Client: new (settings: { region: string; followRegionRedirects?: boolean }) => Client,
+  settings: { region: string; followRegionRedirects?: boolean },
+) => Client;
 
 export interface Tagged {
   /** `i-0123456789abcdef0`, `s3://bucket` */
@@ -74,9 +90,10 @@ export interface Tagged {
 }
 
 /**
- * Finds the instances, volumes, snapshots, images, addresses, security groups, key pairs and buckets with a tag.
+ * Finds the instances, volumes, snapshots, images, addresses, security groups, key pairs, alarms, topics and buckets
+ * with a tag.
  *
- * @param clients - Make a client for a region.
+ * @param connect - Makes a client for a region.
  * @param options.key - Key of the tag.
  * @param options.value - Value of the tag. Any by default.
  * @param options.regions - Where to look. Buckets are found wherever they are.
@@ -85,17 +102,22 @@ export interface Tagged {
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstances.html
  *
  * @example
- * const clients = { ec2: (region: string) => new EC2Client({ region }), s3: (region: string) => new S3Client({ region }) };
- * const found = await findTagged(clients, { key: 'project', value: 'moon', regions: ['eu-west-1'] });
+ * const where = { key: 'project', value: 'moon', regions: ['eu-west-1'] };
+ * const found = await findTagged((Client, settings) => new Client(settings), where);
  * for (const { id, region } of found) console.log(id, region);
  */
 export async function findTagged(
-  { ec2, s3 }: Clients,
+  connect: Connect,
   { key, value, regions }: { key: string; value?: string; regions: string[] },
 ): Promise<Tagged[]> {
+  const inRegion = async (region: string) => [
+    await findInEc2(connect(EC2Client, { region }), key, region),
+    await findAlarms(connect(CloudWatchClient, { region }), key, region),
+    await findTopics(connect(SNSClient, { region }), key, region),
+  ];
   const found = await Promise.all([
-    pMap(regions, (region) => findInEc2(ec2(region), key, region), { concurrency: 16 }),
-    findBuckets(s3, key, regions[0] as string),
+    pMap(regions, async (region) => (await inRegion(region)).flat(), { concurrency: 16 }),
+    findBuckets((region) => connect(S3Client, { region }), key, regions[0] as string),
   ]);
   return found.flat(2).filter((one) => value === undefined || one.value === value);
 }
@@ -154,7 +176,33 @@ async function findInEc2(ec2: EC2Client, key: string, region: string): Promise<T
   return found;
 }
 
-async function findBuckets(s3: Clients['s3'], key: string, home: string): Promise<Tagged[]> {
+async function findAlarms(cloudwatch: CloudWatchClient, key: string, region: string): Promise<Tagged[]> {
+  const found: Tagged[] = [];
+  const look = async ({ AlarmArn: id }: MetricAlarm) => {
+    const { Tags = [] } = await cloudwatch.send(new ListAlarmTagsCommand({ ResourceARN: id }));
+    const tag = Tags.find(({ Key }) => Key === key);
+    if (tag) found.push({ id: id as string, region, value: tag.Value as string });
+  };
+  for await (const { MetricAlarms = [] } of paginateDescribeAlarms({ client: cloudwatch }, {})) {
+    await pMap(MetricAlarms, look, { concurrency: 4 });
+  }
+  return found;
+}
+
+async function findTopics(sns: SNSClient, key: string, region: string): Promise<Tagged[]> {
+  const found: Tagged[] = [];
+  const look = async ({ TopicArn: id }: Topic) => {
+    const { Tags = [] } = await sns.send(new ListTopicTagsCommand({ ResourceArn: id }));
+    const tag = Tags.find(({ Key }) => Key === key);
+    if (tag) found.push({ id: id as string, region, value: tag.Value as string });
+  };
+  for await (const { Topics = [] } of paginateListTopics({ client: sns }, {})) {
+    await pMap(Topics, look, { concurrency: 4 });
+  }
+  return found;
+}
+
+async function findBuckets(s3: (region: string) => S3Client, key: string, home: string): Promise<Tagged[]> {
   const found: Tagged[] = [];
   const clients = new Map<string, S3Client>();
   const look = async ({ Name, BucketRegion: region = home }: Bucket) => {
@@ -185,12 +233,8 @@ recipe(import.meta, (command) =>
     .option('--value <value>', 'value of the tag (default: any)')
     .option('--all-regions', 'look in every region that the account has enabled')
     .action(async ({ key, value, allRegions }) => {
-      const clients = {
-        ec2: (region: string) => connect(EC2Client, { region }),
-        s3: (region: string) => connect(S3Client, { region }),
-      };
       const here = connect(EC2Client);
       const regions = allRegions ? await findEnabledRegions(here) : [await here.config.region()];
-      print(await findTagged(clients, { key, value, regions }));
+      print(await findTagged(connect, { key, value, regions }));
     }),
 );

@@ -1,15 +1,9 @@
 import {
-  AllocateAddressCommand,
-  AssociateAddressCommand,
   AttachVolumeCommand,
   AuthorizeSecurityGroupIngressCommand,
-  CreateImageCommand,
   CreateKeyPairCommand,
   CreateSecurityGroupCommand,
-  CreateSnapshotCommand,
-  CreateTagsCommand,
   CreateVolumeCommand,
-  DescribeImagesCommand,
   DescribeKeyPairsCommand,
   DescribeSecurityGroupRulesCommand,
   RunInstancesCommand,
@@ -22,6 +16,7 @@ import {
 } from '@aws-sdk/client-s3';
 import { expect, test } from 'vitest';
 import { leftovers, testRecipe } from '../harness.ts';
+import { makeOneOfEach } from '../one-of-each.ts';
 
 const own = testRecipe(import.meta);
 const { bucket, run, file, ec2, s3 } = own;
@@ -111,35 +106,14 @@ test('a volume that stays with its instance is deleted after it', async () => {
   expect(await leftovers(own)).toEqual([]);
 });
 
-test('addresses, images and snapshots go too, an address that is in use as well', async () => {
-  const launch = new RunInstancesCommand({ ImageId: 'ami-0532be01f26a3de55', MinCount: 1, MaxCount: 1 });
-  const InstanceId = (await ec2().send(launch)).Instances?.[0]?.InstanceId;
-  const tagged = (ResourceType: 'elastic-ip' | 'snapshot' | 'volume') => [{ ResourceType, Tags: paws('2.6') }];
-  const address = await ec2().send(new AllocateAddressCommand({ TagSpecifications: tagged('elastic-ip') }));
-  await ec2().send(new AssociateAddressCommand({ InstanceId, AllocationId: address.AllocationId }));
-  const { VolumeId } = await ec2().send(
-    new CreateVolumeCommand({ AvailabilityZone: 'us-east-1a', Size: 1, TagSpecifications: tagged('volume') }),
-  );
-  const { SnapshotId } = await ec2().send(
-    new CreateSnapshotCommand({ VolumeId, TagSpecifications: tagged('snapshot') }),
-  );
-  const { ImageId } = await ec2().send(new CreateImageCommand({ InstanceId, Name: 'a' }));
-  await ec2().send(new CreateTagsCommand({ Resources: [ImageId as string], Tags: paws('2.26') }));
-
+test('one of each kind that carries the tag goes', async () => {
+  const ids = (await makeOneOfEach(own)).filter((id) => !id.startsWith('sgr-'));
   const result = await cleanUp('--all --yes --json');
-  const outcomes: { kind: string; id: string; outcome: string }[] = JSON.parse(result.stdout);
-  expect(outcomes.map(({ kind, id, outcome }) => [kind, id, outcome])).toEqual([
-    ['address', address.AllocationId, 'deleted'],
-    ['volume', VolumeId, 'deleted'],
-    ['image', ImageId, 'deleted'],
-    ['snapshot', SnapshotId, 'deleted'],
-  ]);
+  const outcomes: { id: string; outcome: string }[] = JSON.parse(result.stdout);
+  expect(outcomes.map(({ id, outcome }) => [id, outcome])).toEqual(
+    ids.map((id) => [id.replace(bucket, 'paws-example'), 'deleted']),
+  );
   expect(await leftovers(own)).toEqual([]);
-  const { Images } = await ec2()
-    .send(new DescribeImagesCommand({ ImageIds: [ImageId as string] }))
-    .catch(() => ({ Images: [] }));
-  expect(Images).toEqual([]);
-  await cleanUp(`${InstanceId} --yes`);
 });
 
 test('what can not be deleted is reported with its reason, the rest goes, and the exit code is 1', async () => {

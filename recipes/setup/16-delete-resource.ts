@@ -1,0 +1,238 @@
+/**
+ * 1.16 Delete a resource
+ *
+ * ## Problem
+ * You have an id, from a bill, a log or a recipe, and want the thing behind it gone. Each kind of thing has a call
+ * of its own, and some need two or three.
+ *
+ * ## Solution
+ * Tell the kind by the id, take away what stands in the way (an address is disassociated, a bucket emptied), and
+ * delete it.
+ *
+ * ## Discussion
+ * Deleting is for good. With an instance go the volumes that belong to it, with an image the snapshots that no other
+ * image needs, with a bucket all versions of its objects, with a topic its subscriptions.
+ *
+ * What something else still uses is refused by AWS: a volume that is attached, a security group of an instance, a
+ * snapshot of an image. 1.9 deletes many things, in an order that works.
+ *
+ * An ARN names its region itself. Another id that isn't found may be of another region or account.
+ *
+ * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
+ * @run npx tsx recipes/setup/16-delete-resource.ts s3://paws-example --local --yes
+ * @output
+ *   id      s3://paws-example
+ *   region  us-east-1
+ *   kind    bucket
+ * @permission ec2:DescribeInstances on *
+ * @permission ec2:DescribeAddresses on *
+ * @permission ec2:TerminateInstances on *
+ * @permission ec2:DisassociateAddress on *
+ * @permission ec2:ReleaseAddress on *
+ * @permission ec2:DeleteVolume on *
+ * @permission ec2:DeregisterImage on *
+ * @permission ec2:DeleteSnapshot on *
+ * @permission ec2:DescribeSecurityGroupRules on *
+ * @permission ec2:RevokeSecurityGroupIngress on *
+ * @permission ec2:DeleteSecurityGroup on *
+ * @permission ec2:DescribeKeyPairs on *
+ * @permission ec2:DeleteKeyPair on *
+ * @permission cloudwatch:DescribeAlarms on *
+ * @permission cloudwatch:DeleteAlarms on *
+ * @permission sns:GetTopicAttributes on *
+ * @permission sns:DeleteTopic on *
+ * @permission s3:ListBucketVersions on arn:aws:s3:::BUCKET
+ * @permission s3:ListBucketMultipartUploads on arn:aws:s3:::BUCKET
+ * @permission s3:DeleteObject on arn:aws:s3:::BUCKET/*
+ * @permission s3:DeleteObjectVersion on arn:aws:s3:::BUCKET/*
+ * @permission s3:AbortMultipartUpload on arn:aws:s3:::BUCKET/*
+ * @permission s3:DeleteBucket on arn:aws:s3:::BUCKET
+ * @cost nothing but the listing of a bucket, $0.005 for a million versions
+ * @undo nothing
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DeregisterImage.html
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ReleaseAddress.html
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteBucket.html
+ */
+import { CloudWatchClient, DeleteAlarmsCommand, DescribeAlarmsCommand } from '@aws-sdk/client-cloudwatch';
+import {
+  DeleteKeyPairCommand,
+  DeleteSecurityGroupCommand,
+  DeleteSnapshotCommand,
+  DeleteVolumeCommand,
+  DeregisterImageCommand,
+  DescribeAddressesCommand,
+  DescribeKeyPairsCommand,
+  DescribeSecurityGroupRulesCommand,
+  DisassociateAddressCommand,
+  EC2Client,
+  ReleaseAddressCommand,
+  RevokeSecurityGroupIngressCommand,
+} from '@aws-sdk/client-ec2';
+import { DeleteBucketCommand, S3Client } from '@aws-sdk/client-s3';
+import { DeleteTopicCommand, GetTopicAttributesCommand, SNSClient } from '@aws-sdk/client-sns';
+import { terminateInstance } from '../ec2/21-terminate-instance.ts';
+import { emptyBucket } from '../s3/28-empty-bucket.ts';
+import type { Connect } from './14-find-tagged.ts';
+
+/** Something that can be deleted. */
+export interface Resource {
+  /** `i-0123456789abcdef0`, `s3://bucket`, `arn:aws:sns:eu-west-1:111122223333:topic` */
+  id: string;
+  /** Where it is. An ARN's own region counts more. */
+  region: string;
+}
+
+export interface DeletedResource extends Resource {
+  /** `instance`, `bucket` */
+  kind: string;
+}
+
+/** The kinds that are known, in the order in which they can be deleted, and what it costs to keep one. */
+export const kinds = [
+  { name: 'alarm', id: 'arn:aws:cloudwatch:', cost: 'billed by the month' },
+  { name: 'topic', id: 'arn:aws:sns:', cost: 'free while nothing is sent' },
+  { name: 'instance', id: 'i-', cost: 'billed by the hour' },
+  { name: 'address', id: 'eipalloc-', cost: 'billed by the hour' },
+  { name: 'volume', id: 'vol-', cost: 'billed by the month' },
+  { name: 'image', id: 'ami-', cost: 'billed for its snapshots by the month' },
+  { name: 'snapshot', id: 'snap-', cost: 'billed by the month' },
+  { name: 'security group rule', id: 'sgr-', cost: 'free' },
+  { name: 'security group', id: 'sg-', cost: 'free' },
+  { name: 'key pair', id: 'key-', cost: 'free' },
+  { name: 'bucket', id: 's3://', cost: 'billed for what is in it' },
+] as const;
+
+/**
+ * Deletes one resource of any kind.
+ *
+ * @param connect - Makes a client for a region.
+ * @param options.id - Its id; its ARN, if it is an alarm or a topic; `s3://` and its name, if it is a bucket.
+ * @param options.region - Where it is; the region in an ARN counts more.
+ * @param options.signal - Ends the emptying of a bucket, or the wait for an instance that is on its way out.
+ * @returns The resource, and what kind it was of.
+ * @throws RangeError when the id is of no kind that is known; the SDK's error when there is no such thing (its name
+ *   says NotFound, or NoSuchBucket) or when something else uses it.
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DeregisterImage.html
+ *
+ * @example
+ * const id = 'ami-0123456789abcdef0';
+ * const { kind } = await deleteResource((Client, settings) => new Client(settings), { id, region: 'eu-west-1' });
+ * console.log(`deleted ${kind} ${id}`);
+ */
+export async function deleteResource(
+  connect: Connect,
+  { id, region: given, signal }: Resource & { signal?: AbortSignal },
+): Promise<DeletedResource> {
+  const { name: kind } = kindOf(id);
+  const region = /^arn:[^:]+:[^:]+:([^:]+):/.exec(id)?.[1] ?? given;
+  const ec2 = connect(EC2Client, { region });
+  switch (kind) {
+    case 'instance': {
+      await terminateInstance(ec2, { instanceId: id, signal });
+      break;
+    }
+    case 'address': {
+      const { Addresses = [] } = await ec2.send(new DescribeAddressesCommand({ AllocationIds: [id] }));
+      const AssociationId = Addresses[0]?.AssociationId;
+      if (AssociationId) await ec2.send(new DisassociateAddressCommand({ AssociationId }));
+      await ec2.send(new ReleaseAddressCommand({ AllocationId: id }));
+      break;
+    }
+    case 'volume': {
+      await ec2.send(new DeleteVolumeCommand({ VolumeId: id }));
+      break;
+    }
+    case 'image': {
+      await ec2.send(new DeregisterImageCommand({ ImageId: id, DeleteAssociatedSnapshots: true }));
+      break;
+    }
+    case 'snapshot': {
+      await ec2.send(new DeleteSnapshotCommand({ SnapshotId: id }));
+      break;
+    }
+    case 'security group rule': {
+      const SecurityGroupRuleIds = [id];
+      const { SecurityGroupRules = [] } = await ec2.send(
+        new DescribeSecurityGroupRulesCommand({ SecurityGroupRuleIds }),
+      );
+      const GroupId = SecurityGroupRules[0]?.GroupId;
+      await ec2.send(new RevokeSecurityGroupIngressCommand({ GroupId, SecurityGroupRuleIds }));
+      break;
+    }
+    case 'security group': {
+      await ec2.send(new DeleteSecurityGroupCommand({ GroupId: id }));
+      break;
+    }
+    case 'key pair': {
+      // By its name: LocalStack deletes none by its id, and EC2 says nothing of one that is not there.
+      const Filters = [{ Name: 'key-pair-id', Values: [id] }];
+      const { KeyPairs = [] } = await ec2.send(new DescribeKeyPairsCommand({ Filters }));
+      if (KeyPairs.length === 0) throw notFound(id);
+      await ec2.send(new DeleteKeyPairCommand({ KeyName: KeyPairs[0]?.KeyName }));
+      break;
+    }
+    case 'alarm': {
+      const [name = ''] = /(?<=:alarm:).*/.exec(id) ?? [];
+      const cloudwatch = connect(CloudWatchClient, { region });
+      const { MetricAlarms = [] } = await cloudwatch.send(new DescribeAlarmsCommand({ AlarmNames: [name] }));
+      if (MetricAlarms.length === 0) throw notFound(id);
+      await cloudwatch.send(new DeleteAlarmsCommand({ AlarmNames: [name] }));
+      break;
+    }
+    case 'topic': {
+      const sns = connect(SNSClient, { region });
+      // SNS says nothing of a topic that is not there.
+      await sns.send(new GetTopicAttributesCommand({ TopicArn: id }));
+      await sns.send(new DeleteTopicCommand({ TopicArn: id }));
+      break;
+    }
+    case 'bucket': {
+      const s3 = connect(S3Client, { region, followRegionRedirects: true });
+      const bucket = id.slice('s3://'.length);
+      await emptyBucket(s3, { bucket, signal });
+      await s3.send(new DeleteBucketCommand({ Bucket: bucket }));
+      break;
+    }
+  }
+  return { id, region, kind };
+}
+
+/**
+ * Tells what kind of thing an id belongs to.
+ *
+ * @param id - `i-0123456789abcdef0`, `s3://bucket`
+ * @returns Its kind, and what it costs to keep.
+ * @throws RangeError when it is of no kind that is known.
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/resource-ids.html
+ *
+ * @example
+ * const { name, cost } = kindOf('vol-0123456789abcdef0');
+ * const text = `${name}: ${cost}`;
+ * console.log(text);
+ */
+export function kindOf(id: string): (typeof kinds)[number] {
+  // China and GovCloud have other words than aws in their ARNs.
+  const plain = id.replace(/^arn:aws-[a-z-]+:/, 'arn:aws:');
+  const kind = kinds.find((one) => plain.startsWith(one.id));
+  if (!kind) throw new RangeError(`"${id}" is none of ${kinds.map((one) => `${one.id}…`).join(', ')}`);
+  return kind;
+}
+
+function notFound(id: string): Error {
+  return Object.assign(new Error(`there is no ${id}`), { name: 'NotFound' });
+}
+
+// ---- command line: leave out when copying ----
+import { confirm, connect, interrupted, print, recipe, yes } from '../../shared/cli.ts';
+
+recipe(import.meta, (command) =>
+  command
+    .argument('<id>', `${kinds.map((one) => `${one.id}…`).join(', ')}`)
+    .addOption(yes)
+    .action(async (id) => {
+      const region = await connect(EC2Client).config.region();
+      const { name, cost } = kindOf(id);
+      await confirm(`Delete the ${name} ${id} for good? It is ${cost}.`);
+      print(await deleteResource(connect, { id, region, signal: interrupted() }));
+    }),
+);
