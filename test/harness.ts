@@ -18,7 +18,7 @@ import { afterAll, expect, test } from 'vitest';
 import { copyPart, parseHeader } from '../shared/header.ts';
 import { checkActions, checkFile, checkOptions, checkPermissions, mask } from './checks.ts';
 import type { Sent } from './permissions.ts';
-import { type Result, root, run as runCommand, type Settings, temporaryFolder, undoCommand } from './run.ts';
+import { type Result, root, run as runCommand, type Settings, temporaryFolder, undoCommand, undosOf } from './run.ts';
 
 export interface Sandbox {
   /** Number of the account on LocalStack that only this test file uses. */
@@ -101,8 +101,11 @@ export function testRecipe(meta: ImportMeta): Sandbox & { file: string } {
 
   if (header.run.length > 0) {
     test('the commands of the header work in turn and leave nothing', async () => {
+      const before: { command: string; stdout: string }[] = [];
       for (const command of header.before) {
-        expect(await run(command, { record: undefined }), command).toMatchObject({ code: 0 });
+        const result = await run(command, { record: undefined });
+        expect(result, command).toMatchObject({ code: 0 });
+        before.push({ command, stdout: result.stdout });
       }
       const results: Result[] = [];
       for (const command of header.run) {
@@ -112,8 +115,8 @@ export function testRecipe(meta: ImportMeta): Sandbox & { file: string } {
       }
       const [first] = results as [Result];
       expect(mask(first.stdout)).toBe(mask(header.output ?? ''));
-      if (header.undo) {
-        const command = undoCommand(header.undo, first.stdout);
+      const undo = header.undo ? [undoCommand(header.undo, first.stdout)] : [];
+      for (const command of [...undo, ...undosOf(before)]) {
         expect(await run(command, { record: undefined }), command).toMatchObject({ code: 0 });
       }
       expect(await leftovers(own)).toEqual([]);

@@ -122,6 +122,19 @@ export function undoCommand(undo: string, stdout: string): string {
   return fill(undo, printedResult(stdout));
 }
 
+/**
+ * The commands that undo what `@before` made, the last first: the `@undo` of each one's own recipe.
+ *
+ * @param before - The commands, and what each printed.
+ */
+export function undosOf(before: { command: string; stdout: string }[]): string[] {
+  return [...before].reverse().flatMap(({ command, stdout }) => {
+    const [, file = ''] = /tsx (\S+)/.exec(command) ?? [];
+    const { undo } = parseHeader(readFileSync(join(root, file), 'utf8'), file);
+    return undo ? [undoCommand(undo, stdout)] : [];
+  });
+}
+
 /** A recipe's command for another server than `--local` finds, which has to be told what only `--local` leaves out. */
 export function elsewhere(command: string, url: string): string {
   const [, file = ''] = /tsx (\S+)/.exec(command) ?? [];

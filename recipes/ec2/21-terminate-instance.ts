@@ -32,7 +32,7 @@
  * @permission ec2:DescribeAddresses on *
  * @permission ec2:TerminateInstances on arn:aws:ec2:*:*:instance/*
  * @cost nothing for the instance any more; for kept volumes and addresses as before
- * @undo npx tsx recipes/setup/09-clean-up.ts --made-by 2.1 --local --yes
+ * @undo nothing
  * @emulator LocalStack terminates at once, EC2 takes a minute or more: shutdown scripts run first.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_TerminateInstances.html
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/terminating-instances.html

@@ -44,7 +44,7 @@
  * @permission s3:AbortMultipartUpload on arn:aws:s3:::BUCKET/*
  * @permission s3:BypassGovernanceRetention on arn:aws:s3:::BUCKET/*
  * @cost nothing that lasts: $0.005 for listing a million versions
- * @undo npx tsx recipes/setup/09-clean-up.ts s3://paws-example --local --yes
+ * @undo nothing
  * @emulator LocalStack has no MFA delete and never slows down. It mixes encoded and plain keys in lists: uploads to
  *   keys with + or % are not found there, nor the next page after a key that needs encoding.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/empty-bucket.html

@@ -77,7 +77,7 @@
  * @permission s3:GetBucketTagging on arn:aws:s3:::BUCKET
  * @permission s3:GetBucketObjectLockConfiguration on arn:aws:s3:::BUCKET
  * @cost nothing
- * @undo npx tsx recipes/setup/09-clean-up.ts s3://paws-example --local --yes
+ * @undo nothing
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/CommonParameters.html
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
  * @see https://nodejs.org/api/cli.html#node_extra_ca_certsfile

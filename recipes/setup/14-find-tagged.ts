@@ -42,7 +42,7 @@
  * @permission s3:ListAllMyBuckets on *
  * @permission s3:GetBucketTagging on arn:aws:s3:::*
  * @cost nothing
- * @undo npx tsx recipes/setup/09-clean-up.ts s3://paws-example --local --yes
+ * @undo nothing
  * @emulator LocalStack's list of regions has those of China and GovCloud in it, where it answers for us-east-1, so
  * with --all-regions things are found several times. AWS lists only the regions of your own partition.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstances.html
