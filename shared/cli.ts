@@ -286,7 +286,7 @@ const advice: [RegExp, string][] = [
     'The credentials are wrong, or of another account or partition.',
   ],
   [
-    /ENOTFOUND|ECONNREFUSED|ECONNRESET|EAI_AGAIN|TimeoutError: (?!waited)/,
+    /^(?!Ssh).*(ENOTFOUND|ECONNREFUSED|ECONNRESET|EAI_AGAIN|TimeoutError: (?!waited))/s,
     'The server could not be reached: check --region, --endpoint-url and the network.',
   ],
 ];
