@@ -1,9 +1,11 @@
-"""moto server as the tests need it: with the regions of one partition only, as an account sees them, and with
-CloudWatch's actions under the name that policies have for them."""
+"""moto server as the tests need it: with the regions of one partition only, as an account sees them, with
+CloudWatch's actions under the name that policies have for them, and with the answer that no snapshot is locked."""
 
 import sys
 
+from moto.core.responses import ActionResult
 from moto.ec2.models.availability_zones_and_regions import RegionsAndZonesBackend
+from moto.ec2.responses.elastic_block_store import ElasticBlockStore
 from moto.iam import access_control
 from moto.server import main
 
@@ -21,4 +23,5 @@ def check_action_permitted(self, resource):
 
 
 access_control.IAMRequestBase.check_action_permitted = check_action_permitted
+ElasticBlockStore.describe_locked_snapshots = lambda self: ActionResult({"Snapshots": []})
 main(sys.argv[1:])

@@ -19,7 +19,7 @@ test.concurrent.each(recipes)(
     let [shown, log, first] = ['', '', ''];
     for (const command of runs) {
       // With --local the keys would be LocalStack's own.
-      const there = `${elsewhere(command, process.env.COOKBOOK_LOCALSTACK as string)} --debug`;
+      const there = elsewhere(command, process.env.COOKBOOK_LOCALSTACK as string).replace('.ts', '.ts --debug');
       const { code, stdout, stderr } = await run(there, { env, record });
       // 1 is for what a recipe finds wrong: that the caller is root, as all are on LocalStack.
       expect({ code, command, stderr }).toMatchObject({ code: expect.toBeOneOf([0, 1]) });

@@ -1,0 +1,169 @@
+import {
+  type _InstanceType,
+  AllocateAddressCommand,
+  AssociateAddressCommand,
+  DescribeInstancesCommand,
+  type EC2Client,
+  ModifyInstanceAttributeCommand,
+  ReleaseAddressCommand,
+  RunInstancesCommand,
+  StopInstancesCommand,
+  TerminateInstancesCommand,
+} from '@aws-sdk/client-ec2';
+import { expect, test } from 'vitest';
+import { type Action, changeState, findLosses } from '../../recipes/ec2/20-change-state.ts';
+import { testRecipe } from '../harness.ts';
+
+const { run, file, ec2 } = testRecipe(import.meta);
+const change = (options: string, settings = {}) => run(`npx tsx ${file} ${options} --local --json`, settings);
+
+async function launch(more: { InstanceType?: _InstanceType; HibernationOptions?: object } = {}): Promise<string> {
+  const input = { ImageId: 'ami-0532be01f26a3de55', MinCount: 1, MaxCount: 1, ...more };
+  const { Instances } = await ec2().send(new RunInstancesCommand(input));
+  return Instances?.[0]?.InstanceId as string;
+}
+
+async function describe(id: string) {
+  const { Reservations } = await ec2().send(new DescribeInstancesCommand({ InstanceIds: [id] }));
+  return Reservations?.[0]?.Instances?.[0];
+}
+
+/** A client that writes down what changes something, and answers the first descriptions with these states. */
+function watched(...states: string[]): { client: EC2Client; sent: object[] } {
+  const client = ec2();
+  const sent: object[] = [];
+  client.middlewareStack.add(
+    (next, { commandName = '' }) =>
+      async (args) => {
+        if (/^(Start|Stop|Reboot)/.test(commandName)) sent.push({ [commandName]: args.input });
+        const answer = await next(args);
+        const state = commandName === 'DescribeInstancesCommand' && states.shift();
+        const { Reservations } = answer.output as { Reservations?: { Instances: { State: object }[] }[] };
+        if (state && Reservations?.[0]?.Instances[0]) Reservations[0].Instances[0].State = { Name: state };
+        return answer;
+      },
+    { step: 'initialize' },
+  );
+  return { client, sent };
+}
+
+test('an instance is stopped, started with another address, and rebooted; asked twice, nothing more is done', async () => {
+  const instanceId = await launch();
+  const { PublicIpAddress: first } = (await describe(instanceId)) ?? {};
+  const { client, sent } = watched();
+  const go = (action: Action) => changeState(client, { instanceId, action });
+
+  const stopped = { instanceId, stateBefore: 'running', state: 'stopped', addressBefore: first, address: null };
+  expect(await go('stop')).toEqual({ ...stopped, queued: false });
+  expect((await describe(instanceId))?.State?.Name).toBe('stopped');
+  expect(await go('stop')).toMatchObject({ stateBefore: 'stopped', state: 'stopped' });
+  expect(await go('hibernate')).toMatchObject({ stateBefore: 'stopped', state: 'stopped' });
+
+  const started = await go('start');
+  const { PublicIpAddress: second, State } = (await describe(instanceId)) ?? {};
+  expect(State?.Name).toBe('running');
+  expect(second).not.toBe(first);
+  expect(started).toMatchObject({ stateBefore: 'stopped', state: 'running', addressBefore: null, address: second });
+  expect(await go('start')).toMatchObject({ stateBefore: 'running', state: 'running' });
+
+  expect(await go('reboot')).toMatchObject({ state: 'running', queued: true, addressBefore: second, address: second });
+  const InstanceIds = [instanceId];
+  expect(sent).toEqual([
+    { StopInstancesCommand: { InstanceIds, Hibernate: false } },
+    { StartInstancesCommand: { InstanceIds } },
+    { RebootInstancesCommand: { InstanceIds } },
+  ]);
+});
+
+test('what is between two states is waited for first (states answered by the test)', async () => {
+  const instanceId = await launch();
+  const pending = watched('pending', 'pending');
+  const told: string[] = [];
+  const onProgress = (text: string) => told.push(text.replace(/\d+ s$/, ''));
+  const stop = await changeState(pending.client, { instanceId, action: 'stop', onProgress });
+  expect(stop).toMatchObject({ stateBefore: 'pending', state: 'stopped' });
+  expect([...new Set(told)]).toEqual([
+    `waiting until ${instanceId} is running: `,
+    `waiting until ${instanceId} is stopped: `,
+  ]);
+  expect(pending.sent).toHaveLength(1);
+
+  // A start that is sent while it is stopping would be refused.
+  const stopping = watched('stopping', 'stopping');
+  const start = await changeState(stopping.client, { instanceId, action: 'start' });
+  expect(start).toMatchObject({ stateBefore: 'stopping', state: 'running' });
+  expect(stopping.sent).toHaveLength(1);
+});
+
+test('only an instance that can is hibernated', async () => {
+  const able = await launch({ HibernationOptions: { Configured: true } });
+  const { client, sent } = watched();
+  expect(await changeState(client, { instanceId: able, action: 'hibernate' })).toMatchObject({ state: 'stopped' });
+  expect(sent).toEqual([{ StopInstancesCommand: { InstanceIds: [able], Hibernate: true } }]);
+  const unable = changeState(client, { instanceId: await launch(), action: 'hibernate' });
+  await expect(unable).rejects.toThrow("can't hibernate: that has to be enabled when an instance is launched");
+  expect(sent).toHaveLength(1);
+});
+
+test('an instance in no state for it, or none at all, is an error, and nothing is sent', async () => {
+  const [stopped, gone] = [await launch(), await launch()];
+  await ec2().send(new StopInstancesCommand({ InstanceIds: [stopped] }));
+  await ec2().send(new TerminateInstancesCommand({ InstanceIds: [gone] }));
+  const { client, sent } = watched();
+  const go = (instanceId: string, action: string) => changeState(client, { instanceId, action: action as Action });
+  await expect(go(stopped, 'reboot')).rejects.toThrow(`${stopped} is stopped: start it instead`);
+  await expect(go(gone, 'start')).rejects.toThrow(`${gone} is terminated: it does not come back`);
+  await expect(go(stopped, 'fly')).rejects.toThrow(RangeError);
+  await expect(go('i-0123456789abcdef0', 'stop')).rejects.toMatchObject({ name: 'InvalidInstanceID.NotFound' });
+  expect(sent).toEqual([]);
+});
+
+test('what would be lost: memory, a public address but no Elastic IP address, instance store', async () => {
+  const instanceId = await launch({ InstanceType: 'm5d.large' });
+  const { PublicIpAddress } = (await describe(instanceId)) ?? {};
+  const losses = (action: Action) => findLosses(ec2(), { instanceId, action });
+  const lasting = [`its public address ${PublicIpAddress}`, 'the data on 75 GB of instance store'];
+  expect(await losses('stop')).toEqual(['what is in memory', ...lasting]);
+  expect(await losses('hibernate')).toEqual(lasting);
+  expect(await losses('reboot')).toEqual(['what is in memory']);
+  expect(await losses('start')).toEqual([]);
+
+  const { AllocationId } = await ec2().send(new AllocateAddressCommand({}));
+  await ec2().send(new AssociateAddressCommand({ InstanceId: instanceId, AllocationId }));
+  expect(await losses('stop')).toEqual(['what is in memory', 'the data on 75 GB of instance store']);
+  await ec2().send(new StopInstancesCommand({ InstanceIds: [instanceId] }));
+  expect(await losses('stop')).toEqual([]);
+  await ec2().send(new ReleaseAddressCommand({ AllocationId }));
+});
+
+test('it is asked first, a protected instance stays, a wrong word is refused', async () => {
+  const [id, shielded] = [await launch(), await launch()];
+  const protect = { InstanceId: shielded, DisableApiStop: { Value: true } };
+  await ec2().send(new ModifyInstanceAttributeCommand(protect));
+  const [asked, refused, wrong, none] = await Promise.all([
+    change(`stop ${id}`),
+    change(`stop ${shielded} --yes`),
+    change(`fly ${id} --yes`),
+    change('start --yes'),
+  ]);
+  expect(asked).toMatchObject({ code: 2, stdout: '' });
+  expect(asked.stderr).toMatch(`Really stop ${id}? It loses what is in memory, its public address `);
+  expect(refused).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('OperationNotPermitted') });
+  const words = 'Error: "fly" is none of stop, start, reboot, hibernate\n';
+  expect(wrong).toMatchObject({ code: 2, stdout: '', stderr: words });
+  expect(none).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('no instance of this cookbook') });
+  for (const one of [id, shielded]) expect((await describe(one))?.State?.Name).toBe('running');
+});
+
+test('Ctrl-C while waiting ends with 130; the instance stops all the same', async () => {
+  const id = await launch();
+  const Reservations = [{ Instances: [{ InstanceId: id, State: { Name: 'stopping' } }] }];
+  const result = await change(`stop ${id} --yes`, {
+    faults: [
+      { operation: 'ec2:DescribeInstances', after: 2, output: { Reservations } },
+      { operation: 'ec2:StopInstances', signalAfter: 'SIGINT' },
+    ],
+  });
+  expect(result).toMatchObject({ code: 130, stdout: '' });
+  expect((await describe(id))?.State?.Name).toBe('stopped');
+});
