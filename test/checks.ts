@@ -113,6 +113,7 @@ export function mask(text: string): string {
   return text
     .replace(/\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b/g, '<request id>')
     .replace(/\b([a-z]+-)[0-9a-f]{8,17}\b/g, '$1…')
+    .replace(/(?<=_vol)[0-9a-f]{17}\b/g, '…')
     .replace(/\b\d{12}\b/g, '<account>')
     .replace(/\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?(\.\d+)?( UTC|Z)?/g, '<time>')
     .replace(/\b\d+(\.\d+)?(?= ?(ms|s|min|h)\b)/g, '<n>')

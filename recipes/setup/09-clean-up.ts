@@ -46,6 +46,7 @@
  * @permission ec2:TerminateInstances on *
  * @permission ec2:DisassociateAddress on *
  * @permission ec2:ReleaseAddress on *
+ * @permission ec2:DetachVolume on *
  * @permission ec2:DeleteVolume on *
  * @permission ec2:DescribeImages on *
  * @permission ec2:DeregisterImage on *

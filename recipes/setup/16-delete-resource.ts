@@ -6,15 +6,14 @@
  * of its own, and some need two or three.
  *
  * ## Solution
- * Tell the kind by the id, take away what stands in the way (an address is disassociated, a bucket emptied), and
+ * Tell the kind by the id, take away what stands in the way (an address is disassociated, a volume detached, a bucket emptied), and
  * delete it.
  *
  * ## Discussion
  * Deleting is for good. With an instance go the volumes that belong to it, with an image the snapshots that no other
  * image needs, with a bucket all versions of its objects, with a topic its subscriptions.
  *
- * What something else still uses is refused by AWS: a volume that is attached, a security group of an instance, a
- * snapshot of an image. 1.9 deletes many things, in an order that works.
+ * What something else still uses is refused by AWS: a security group of an instance, a snapshot of an image. 1.9 deletes many things, in an order that works.
  *
  * An ARN names its region itself. Another id that isn't found may be of another region or account.
  *
@@ -29,6 +28,8 @@
  * @permission ec2:TerminateInstances on *
  * @permission ec2:DisassociateAddress on *
  * @permission ec2:ReleaseAddress on *
+ * @permission ec2:DescribeVolumes on *
+ * @permission ec2:DetachVolume on *
  * @permission ec2:DeleteVolume on *
  * @permission ec2:DeregisterImage on *
  * @permission ec2:DeleteSnapshot on *
@@ -70,6 +71,7 @@ import {
 } from '@aws-sdk/client-ec2';
 import { DeleteBucketCommand, S3Client } from '@aws-sdk/client-s3';
 import { DeleteTopicCommand, GetTopicAttributesCommand, SNSClient } from '@aws-sdk/client-sns';
+import { detachVolume } from '../ec2/07-attach-volume.ts';
 import { terminateInstance } from '../ec2/21-terminate-instance.ts';
 import { emptyBucket } from '../s3/28-empty-bucket.ts';
 import type { Connect } from './14-find-tagged.ts';
@@ -139,6 +141,7 @@ export async function deleteResource(
       break;
     }
     case 'volume': {
+      await detachVolume(ec2, { volumeId: id, signal });
       await ec2.send(new DeleteVolumeCommand({ VolumeId: id }));
       break;
     }

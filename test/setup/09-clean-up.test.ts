@@ -149,6 +149,11 @@ test('the list and what it costs come before the question, and no leaves everyth
 test('Ctrl-C stops between two things; what was not reached is said', async () => {
   const volume = await ec2().send(new CreateVolumeCommand({ AvailabilityZone: 'us-east-1a', Size: 1 }));
   const id = await keyPair('reached');
+  // It is detached from an instance that stays.
+  const launch = { ImageId: 'ami-0532be01f26a3de55', MinCount: 1, MaxCount: 1 };
+  const { Instances } = await ec2().send(new RunInstancesCommand(launch));
+  const attachment = { InstanceId: Instances?.[0]?.InstanceId, VolumeId: volume.VolumeId, Device: '/dev/sdf' };
+  await ec2().send(new AttachVolumeCommand(attachment));
   const faults = [{ operation: 'ec2:DeleteVolume', signalAfter: 'SIGINT' }];
   const result = await cleanUp(`${volume.VolumeId} ${id} --yes --json`, { faults });
   expect(result.code).toBe(130);

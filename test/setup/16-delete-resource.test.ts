@@ -1,5 +1,11 @@
 import { CloudWatchClient, DescribeAlarmsCommand } from '@aws-sdk/client-cloudwatch';
-import { CreateKeyPairCommand } from '@aws-sdk/client-ec2';
+import {
+  AttachVolumeCommand,
+  CreateKeyPairCommand,
+  CreateVolumeCommand,
+  DescribeVolumesCommand,
+  RunInstancesCommand,
+} from '@aws-sdk/client-ec2';
 import { ListTopicsCommand, SNSClient } from '@aws-sdk/client-sns';
 import { expect, test } from 'vitest';
 import { deleteResource, kindOf } from '../../recipes/setup/16-delete-resource.ts';
@@ -56,4 +62,16 @@ test('it is asked first, and an id of no known kind or of nothing is an error', 
   expect(results[2]?.stderr).toContain('there is no key-0123456789abcdef0');
   const deleted = await run(`npx tsx ${file} ${KeyPairId} --local --yes --json`);
   expect(JSON.parse(deleted.stdout)).toEqual({ id: KeyPairId, region: 'us-east-1', kind: 'key pair' });
+});
+
+test('a volume is detached first', async () => {
+  const launch = { ImageId: 'ami-0532be01f26a3de55', MinCount: 1, MaxCount: 1 };
+  const { Instances } = await ec2().send(new RunInstancesCommand(launch));
+  const { VolumeId } = await ec2().send(new CreateVolumeCommand({ AvailabilityZone: 'us-east-1a', Size: 1 }));
+  const InstanceId = Instances?.[0]?.InstanceId;
+  await ec2().send(new AttachVolumeCommand({ InstanceId, VolumeId, Device: '/dev/sdf' }));
+  const result = await run(`npx tsx ${file} ${VolumeId} --local --yes --json`);
+  expect(JSON.parse(result.stdout)).toMatchObject({ id: VolumeId, kind: 'volume' });
+  const { Volumes } = await ec2().send(new DescribeVolumesCommand({}));
+  expect(Volumes).not.toContainEqual(expect.objectContaining({ VolumeId }));
 });

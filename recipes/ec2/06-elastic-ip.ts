@@ -1,0 +1,264 @@
+/**
+ * 2.6 Give an instance an Elastic IP address
+ *
+ * ## Problem
+ * The public address of an instance is another one after each stop and start. You want one that stays, and that you
+ * can move to another instance.
+ *
+ * ## Solution
+ * Take the Elastic IP address that the instance has, or a free one with your tags, or allocate one; associate it with
+ * the instance. Run it as often as you like.
+ *
+ * ## Discussion
+ * AWS charges for every public IPv4 address since February 2024, in use or not. The Elastic IP address takes the place
+ * of the one that the instance got at its launch, so while the instance runs you pay no more than before. It goes on
+ * costing while the instance is stopped, and after it is terminated: release it (`--release`, or 1.9).
+ *
+ * Connections to the instance's old address break, and that address is gone for good. After a release the instance
+ * gets another public address within minutes. A released address may be given to somebody else: take it out of your
+ * DNS first.
+ *
+ * An address that is associated with another instance stays there, unless you name it by `--allocation-id` and add
+ * `--allow-reassociation`. If the instance had another Elastic IP address, that one is kept, free, and goes on costing.
+ *
+ * Addresses belong to a region, and an account may have five in each: `AddressLimitExceeded`; ask for more in Service
+ * Quotas. For a name that stays, a DNS record or a load balancer needs no fixed address.
+ *
+ * To be reached, the instance's subnet needs a route to an internet gateway, and its security group a rule (2.17). An
+ * instance with several network interfaces is refused by EC2: associate the address with one of them.
+ *
+ * @before npx tsx recipes/ec2/01-launch-instance.ts --local
+ * @run npx tsx recipes/ec2/06-elastic-ip.ts --local --yes
+ * @output
+ *   instance id    i-efceb0391fe51edca
+ *   allocation id  eipalloc-3915079131a2fe6f9
+ *   address        127.160.113.97
+ *   allocated      yes
+ *   taken from     -
+ *   replaced       -
+ * @permission ec2:DescribeInstances on *
+ * @permission ec2:DescribeAddresses on *
+ * @permission ec2:AllocateAddress on *
+ * @permission ec2:CreateTags on arn:aws:ec2:*:*:elastic-ip/*
+ * @permission ec2:AssociateAddress on *
+ * @permission ec2:DisassociateAddress on *
+ * @permission ec2:ReleaseAddress on arn:aws:ec2:*:*:elastic-ip/*
+ * @cost $0.005 an hour, about $3.65 a month, for each address, until it is released (2026)
+ * @undo npx tsx recipes/setup/09-clean-up.ts {allocationId} --local --yes
+ * @emulator LocalStack's addresses lead nowhere, and it leaves an instance its old Elastic IP address beside the new.
+ * @book ec2.allocate_address
+ * @book ec2.associate_address
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_AssociateAddress.html
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/elastic-ip-addresses-eip.html
+ * @see https://aws.amazon.com/vpc/pricing/
+ */
+import {
+  AllocateAddressCommand,
+  AssociateAddressCommand,
+  DescribeAddressesCommand,
+  DescribeInstancesCommand,
+  DisassociateAddressCommand,
+  EC2Client,
+  ReleaseAddressCommand,
+} from '@aws-sdk/client-ec2';
+import { type Made, undo } from '../../shared/undo.ts';
+
+export interface ElasticIp {
+  allocationId: string;
+  /** The public IPv4 address. */
+  address: string;
+  /** The instance that it is associated with; null if there is none. */
+  instanceId: string | null;
+  /** What associates it, with an instance or something else; null if it is free. */
+  associationId: string | null;
+}
+
+export interface GivenIp {
+  instanceId: string;
+  allocationId: string;
+  address: string;
+  /** Whether it was allocated now. */
+  allocated: boolean;
+  /** The instance that it was taken from; null if there was none. */
+  takenFrom: string | null;
+  /** Allocation id of the address that the instance had before, which is free now; null if it had none. */
+  replaced: string | null;
+}
+
+/**
+ * Gives an instance an Elastic IP address. Where it has one already, nothing is changed.
+ *
+ * @param ec2 - Of the instance's region.
+ * @param options.instanceId - The instance.
+ * @param options.allocationId - The address. By default the instance's own, a free one with all `tags`, or a new one.
+ * @param options.allowReassociation - Whether the address may be taken from another instance. False by default.
+ * @param options.tags - Tags to find a free address by, and to put on one that is allocated. None by default.
+ * @param options.signal - Aborts the work; what was allocated is released.
+ * @returns The address, associated with the instance.
+ * @throws RangeError when there is no such address.
+ * @throws Error when it is in use and may not be taken, or when the instance is gone or not yet there.
+ * @throws The SDK's error of the step that failed, once what was allocated is released; its message names what is left.
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_AssociateAddress.html
+ *
+ * @example
+ * const ec2 = new EC2Client({});
+ * const { address } = await elasticIp(ec2, { instanceId: 'i-0123456789abcdef0', tags: { service: 'shop' } });
+ * console.log(`point the DNS record at ${address}`);
+ */
+export async function elasticIp(
+  ec2: EC2Client,
+  {
+    instanceId,
+    allocationId,
+    allowReassociation = false,
+    tags = {},
+    signal,
+  }: {
+    instanceId: string;
+    allocationId?: string;
+    allowReassociation?: boolean;
+    tags?: Record<string, string>;
+    signal?: AbortSignal;
+  },
+): Promise<GivenIp> {
+  const { own, chosen } = await findIps(ec2, { instanceId, allocationId, tags });
+  const result = { instanceId, allocated: false, takenFrom: null, replaced: null };
+  // To associate it once more would change nothing, but AWS may charge for it.
+  if (own && own === chosen) return { ...result, allocationId: own.allocationId, address: own.address };
+  if (chosen?.associationId && !allowReassociation) {
+    const user = chosen.instanceId ?? 'something that is no instance';
+    throw new Error(`${chosen.address} is in use by ${user}; it is taken from there only with allowReassociation`);
+  }
+  const InstanceIds = [instanceId];
+  const { Reservations = [] } = await ec2.send(new DescribeInstancesCommand({ InstanceIds }), { abortSignal: signal });
+  const state = Reservations[0]?.Instances?.[0]?.State?.Name;
+  if (!/^(running|stopping|stopped)$/.test(`${state}`))
+    throw new Error(`${instanceId} is ${state}: it takes no address`);
+  signal?.throwIfAborted();
+
+  const made: Made[] = [];
+  try {
+    let ip = chosen;
+    if (!ip) {
+      const Tags = Object.entries(tags).map(([Key, Value]) => ({ Key, Value }));
+      const TagSpecifications = Tags.length > 0 ? [{ ResourceType: 'elastic-ip' as const, Tags }] : undefined;
+      // Not aborted by the signal: an address whose id nobody hears could not be released.
+      const { AllocationId, PublicIp } = await ec2.send(
+        new AllocateAddressCommand({ Domain: 'vpc', TagSpecifications }),
+      );
+      const id = AllocationId as string;
+      made.push({ id, remove: () => releaseIp(ec2, { allocationId: id }) });
+      ip = { allocationId: id, address: PublicIp as string, instanceId: null, associationId: null };
+      signal?.throwIfAborted();
+    }
+    const target = { InstanceId: instanceId, AllocationId: ip.allocationId };
+    // Not aborted by the signal either: where the address is would be unknown then.
+    await ec2.send(new AssociateAddressCommand({ ...target, AllowReassociation: allowReassociation }));
+    return {
+      instanceId,
+      allocationId: ip.allocationId,
+      address: ip.address,
+      allocated: !chosen,
+      takenFrom: ip.instanceId,
+      replaced: own?.allocationId ?? null,
+    };
+  } catch (error) {
+    throw await undo(made, error);
+  }
+}
+
+/**
+ * Finds the Elastic IP address that an instance has, and the one that it would be given.
+ *
+ * @param ec2 - Of the instance's region.
+ * @param options - As for `elasticIp`.
+ * @returns The instance's own address, and the chosen one; null where there is none, so that one has to be allocated.
+ * @throws RangeError when there is no address of this allocation id.
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeAddresses.html
+ *
+ * @example
+ * const ec2 = new EC2Client({});
+ * const { own } = await findIps(ec2, { instanceId: 'i-0123456789abcdef0' });
+ * console.log(own?.address ?? 'it has none');
+ */
+export async function findIps(
+  ec2: EC2Client,
+  { instanceId, allocationId, tags = {} }: { instanceId: string; allocationId?: string; tags?: Record<string, string> },
+): Promise<{ own: ElasticIp | null; chosen: ElasticIp | null }> {
+  const { Addresses = [] } = await ec2.send(new DescribeAddressesCommand({}));
+  const ips = Addresses.map(({ AllocationId, PublicIp, InstanceId, AssociationId, Tags = [] }) => ({
+    allocationId: AllocationId as string,
+    address: PublicIp as string,
+    instanceId: InstanceId || null,
+    associationId: AssociationId ?? null,
+    tags: Object.fromEntries(Tags.map(({ Key, Value }) => [Key, Value])),
+  }));
+  const own = ips.find((ip) => ip.instanceId === instanceId) ?? null;
+  if (allocationId) {
+    const chosen = ips.find((ip) => ip.allocationId === allocationId);
+    if (!chosen) {
+      const there = ips.map((ip) => ip.allocationId).join(', ') || 'none';
+      throw new RangeError(`there is no address ${allocationId} in this region; there is ${there}`);
+    }
+    return { own, chosen };
+  }
+  // Without tags any address of the account would do, and that might be somebody else's.
+  const wanted = Object.entries(tags);
+  const isFree = (ip: (typeof ips)[0]) => !ip.associationId && wanted.every(([key, value]) => ip.tags[key] === value);
+  return { own, chosen: own ?? (wanted.length > 0 ? (ips.find(isFree) ?? null) : null) };
+}
+
+/**
+ * Takes an Elastic IP address from what it is associated with, and gives it back to AWS.
+ *
+ * @param ec2 - Of the address's region.
+ * @param options.allocationId - The address.
+ * @returns The address that was released, and the instance that had it.
+ * @throws InvalidAllocationID.NotFound when there is no such address.
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ReleaseAddress.html
+ *
+ * @example
+ * const ec2 = new EC2Client({});
+ * const { address } = await releaseIp(ec2, { allocationId: 'eipalloc-0123456789abcdef0' });
+ * console.log(`take ${address} out of the DNS`);
+ */
+export async function releaseIp(
+  ec2: EC2Client,
+  { allocationId }: { allocationId: string },
+): Promise<{ allocationId: string; address: string; instanceId: string | null; released: true }> {
+  const AllocationIds = [allocationId];
+  const { Addresses: [ip] = [] } = await ec2.send(new DescribeAddressesCommand({ AllocationIds }));
+  // Outside a default VPC, EC2 refuses to release an address that is associated.
+  const { AssociationId } = ip ?? {};
+  if (AssociationId) await ec2.send(new DisassociateAddressCommand({ AssociationId }));
+  await ec2.send(new ReleaseAddressCommand({ AllocationId: allocationId }));
+  return { allocationId, address: ip?.PublicIp as string, instanceId: ip?.InstanceId || null, released: true };
+}
+
+// ---- command line: leave out when copying ----
+import { confirm, connect, interrupted, local, print, recipe, sayUndo, tags, yes } from '../../shared/cli.ts';
+import { newestInstance } from '../../shared/newest.ts';
+
+recipe(import.meta, (command) =>
+  command
+    .argument('[instance-id]', 'the instance (default: the newest one of this cookbook)')
+    .option('--allocation-id <id>', 'the address: eipalloc-…')
+    .option('--allow-reassociation', 'take the address from another instance')
+    .option('--release', 'release the address of the instance instead')
+    .addOption(yes)
+    .action(async (given, { allocationId, release, allowReassociation }) => {
+      const ec2 = connect(EC2Client);
+      const instanceId = given ?? (await newestInstance(ec2));
+      const wanted = { instanceId, allocationId, tags: tags() };
+      const { own, chosen } = await findIps(ec2, wanted);
+      if (release) {
+        if (!own || own !== chosen) throw new Error(`${instanceId} has no such Elastic IP address`);
+        await confirm(`Release ${own.address} of ${instanceId}? Somebody else may get it.`);
+        return print(await releaseIp(ec2, own));
+      }
+      if (!chosen && !local()) await confirm('Allocate an address, for $0.005 an hour until it is released?');
+      const result = await elasticIp(ec2, { ...wanted, allowReassociation, signal: interrupted() });
+      print(result);
+      if (result.allocated) sayUndo(result);
+    }),
+);

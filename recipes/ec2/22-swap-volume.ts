@@ -1,0 +1,300 @@
+/**
+ * 2.22 Swap a volume
+ *
+ * ## Problem
+ * A volume of an instance is damaged, or was restored from a snapshot (2.9): you want another one in its place, under
+ * the same device name. It may be the root volume.
+ *
+ * ## Solution
+ * Stop the instance, detach the old volume, attach the new one under the same device name, and start the instance
+ * again. Wait until it has passed its status checks. The old volume is kept.
+ *
+ * ## Discussion
+ * If a step fails, or the instance does not come up with the new volume, or you press Ctrl-C, all is put back: the
+ * old volume in its place, the new one where it was, the instance running again. That takes minutes, too. What can't
+ * be put back is named. All permissions are tried by dry runs before the instance is stopped. Only a process that is
+ * killed, or a second Ctrl-C, leaves things half-way: 2.7 attaches a volume (`--volume-id`), 2.20 starts an instance.
+ *
+ * Stopping ends what runs on the instance. What is on its instance store is lost, and its public address changes
+ * unless it is an Elastic IP address (2.6). An Auto Scaling group takes a stopped instance for a failed one and
+ * replaces it. An instance that was stopped before is left stopped, so whether it comes up is not seen then.
+ *
+ * The new volume must be in the instance's Availability Zone, and free or attached to the same instance. In place of a
+ * root volume it must hold a system that boots. It takes over whether it is deleted with the instance; the old volume
+ * is free then, and costs until you delete it.
+ *
+ * CreateReplaceRootVolumeTask needs no stop, but makes the new root volume itself, from a snapshot of the old one.
+ *
+ * @before npx tsx recipes/ec2/01-launch-instance.ts --local
+ * @before npx tsx recipes/ec2/07-attach-volume.ts --size 8 --local
+ * @before npx tsx recipes/ec2/07-attach-volume.ts --size 9 --local
+ * @run npx tsx recipes/ec2/22-swap-volume.ts --device /dev/sdf --local --yes
+ * @output
+ *   instance id            i-bdb62330daffaeadf
+ *   device                 /dev/sdf
+ *   volume id              vol-a7cd922f164265ef9
+ *   delete on termination  no
+ *   kept volume id         vol-fb7a147bb32dfff3e
+ *   state                  running
+ *   address                54.214.244.251
+ * @permission ec2:DescribeInstances on *
+ * @permission ec2:DescribeVolumes on *
+ * @permission ec2:StopInstances on arn:aws:ec2:*:*:instance/*
+ * @permission ec2:DetachVolume on *
+ * @permission ec2:AttachVolume on *
+ * @permission ec2:ModifyInstanceAttribute on *
+ * @permission ec2:StartInstances on *
+ * @permission ec2:DescribeInstanceStatus on *
+ * @cost nothing new; the volume that is kept costs as before
+ * @undo npx tsx recipes/ec2/22-swap-volume.ts {instanceId} --device {device} --volume-id {keptVolumeId} --local --yes
+ * @emulator LocalStack stops, starts, detaches and attaches at once, in any order, and boots nothing.
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DetachVolume.html
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/replace-root.html
+ */
+import {
+  AttachVolumeCommand,
+  DescribeInstancesCommand,
+  DescribeVolumesCommand,
+  DetachVolumeCommand,
+  EC2Client,
+  type Instance,
+  ModifyInstanceAttributeCommand,
+  StartInstancesCommand,
+  StopInstancesCommand,
+  waitUntilInstanceRunning,
+  waitUntilInstanceStatusOk,
+  waitUntilInstanceStopped,
+  waitUntilVolumeAvailable,
+  waitUntilVolumeInUse,
+} from '@aws-sdk/client-ec2';
+import { type Made, undo } from '../../shared/undo.ts';
+import { waitFor } from '../../shared/wait.ts';
+import { detachVolume } from './07-attach-volume.ts';
+
+export interface SwappedVolume {
+  instanceId: string;
+  device: string;
+  /** The volume that is attached there now. */
+  volumeId: string;
+  /** The volume that was; null if nothing had to be done. */
+  keptVolumeId: string | null;
+  /** Whether the volume is deleted when the instance is terminated, as it was for the old one. */
+  deleteOnTermination: boolean;
+  /** `running`, or `stopped` if it was before. */
+  state: string;
+  /** The public IPv4 address that the instance has now; null if it has none. */
+  address: string | null;
+}
+
+/**
+ * Puts another volume in the place of one of an instance's, which is stopped for it and started again.
+ *
+ * @param ec2 - Of the instance's region.
+ * @param options.instanceId - The instance, running or stopped.
+ * @param options.volumeId - The new volume; free, or attached to this instance elsewhere.
+ * @param options.device - The place, by its device name. The root volume's by default.
+ * @param options.signal - Aborts the work; what was done is undone.
+ * @param options.onProgress - Called with a text for people.
+ * @returns What is where now.
+ * @throws RangeError when the new volume can't be attached, or when there is none at the device.
+ * @throws The SDK's error of the step that failed, once all is put back; its message names what is not.
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_AttachVolume.html
+ *
+ * @example
+ * const ec2 = new EC2Client({});
+ * const ids = { instanceId: 'i-0123456789abcdef0', volumeId: 'vol-0123456789abcdef0' };
+ * const { keptVolumeId } = await swapVolume(ec2, { ...ids, device: '/dev/sdf' });
+ * console.log(`${keptVolumeId} is free`);
+ */
+export async function swapVolume(
+  ec2: EC2Client,
+  {
+    instanceId,
+    volumeId,
+    signal,
+    onProgress,
+    device: wanted,
+  }: {
+    instanceId: string;
+    volumeId: string;
+    device?: string;
+    signal?: AbortSignal;
+    onProgress?: (text: string) => void;
+  },
+): Promise<SwappedVolume> {
+  const instance = await findInstance(ec2, instanceId);
+  const { State, Placement, RootDeviceName, BlockDeviceMappings = [] } = instance;
+  const device = wanted ?? (RootDeviceName as string);
+  if (!/^(running|stopped)$/.test(`${State?.Name}`)) {
+    throw new Error(`${instanceId} is ${State?.Name}; volumes can be swapped while it is running or stopped`);
+  }
+  const wasRunning = State?.Name === 'running';
+  const places = BlockDeviceMappings.map(({ DeviceName, Ebs }) => ({
+    id: Ebs?.VolumeId as string,
+    device: DeviceName as string,
+    deleteOnTermination: Ebs?.DeleteOnTermination === true,
+  }));
+  const place = places.find((one) => one.device === device);
+  if (!place) {
+    const devices = places.map((one) => one.device).join(', ');
+    throw new RangeError(`${instanceId} has no volume at ${device}; it has some at ${devices}`);
+  }
+  const { id: oldId, deleteOnTermination } = place;
+  const result = { instanceId, device, volumeId, deleteOnTermination };
+  if (oldId === volumeId) return { ...result, keptVolumeId: null, ...stateOf(instance) };
+
+  const { Volumes: [volume] = [] } = await ec2.send(new DescribeVolumesCommand({ VolumeIds: [volumeId] }));
+  const { AvailabilityZone, Attachments = [] } = volume ?? {};
+  if (AvailabilityZone !== Placement?.AvailabilityZone) {
+    const zones = `${volumeId} is in ${AvailabilityZone}, ${instanceId} in ${Placement?.AvailabilityZone}`;
+    throw new RangeError(`${zones}: they must be in the same Availability Zone`);
+  }
+  const elsewhere = Attachments.find(({ InstanceId }) => InstanceId !== instanceId);
+  if (elsewhere) throw new RangeError(`${volumeId} is attached to ${elsewhere.InstanceId}: detach it first`);
+  const earlier = places.find(({ id }) => id === volumeId);
+
+  // A permission that is missing must not come to light while the instance has no volume.
+  for (const VolumeId of [oldId, volumeId]) {
+    const ids = { InstanceId: instanceId, VolumeId, DryRun: true };
+    await expectDryRun(ec2.send(new DetachVolumeCommand(ids)));
+    await expectDryRun(ec2.send(new AttachVolumeCommand({ ...ids, Device: device })));
+  }
+  await expectDryRun(ec2.send(new ModifyInstanceAttributeCommand({ ...keep(instanceId, place), DryRun: true })));
+  const all = { InstanceIds: [instanceId], DryRun: true };
+  await expectDryRun(ec2.send(new StopInstancesCommand(all)));
+  await expectDryRun(ec2.send(new StartInstancesCommand(all)));
+
+  // How a step is undone is noted before the step is tried: the answer to a request can be lost, so each function
+  // looks for itself what there is to do. The signal aborts waits, but no request that changes something.
+  const done: Made[] = [];
+  const there = actionsOn(ec2, instanceId, { signal, onProgress });
+  const back = actionsOn(ec2, instanceId, { onProgress });
+  const step = async <T>(id: string, act: () => Promise<T>, takeBack: () => Promise<unknown>): Promise<T> => {
+    signal?.throwIfAborted();
+    // Tried twice, since half-way back is the worst place to give up.
+    done.push({ id, remove: () => takeBack().catch(takeBack) });
+    return act();
+  };
+  try {
+    if (wasRunning) await step(`${instanceId} (stopped)`, there.stop, back.start);
+    for (const one of earlier ? [earlier, place] : [place]) {
+      await step(
+        `${one.id} (not at ${one.device})`,
+        () => there.detach(one.id),
+        () => back.attach(one),
+      );
+    }
+    const moved = { ...place, id: volumeId };
+    await step(
+      `${volumeId} (at ${device})`,
+      () => there.attach(moved),
+      () => back.detach(volumeId),
+    );
+    let now = instance;
+    if (wasRunning) {
+      now = await step(`${instanceId} (running)`, there.start, back.stop);
+      // Running is not ready: a root volume that holds no system is found out here.
+      const until = `${instanceId} has passed its status checks`;
+      const ready = { until, seconds: 600, signal, onProgress };
+      await waitFor(waitUntilInstanceStatusOk, ec2, { InstanceIds: [instanceId] }, ready);
+    }
+    return { ...result, keptVolumeId: oldId, ...stateOf(now) };
+  } catch (error) {
+    throw await undo(done, error, { onProgress });
+  }
+}
+
+interface Place {
+  /** The volume. */
+  id: string;
+  device: string;
+  deleteOnTermination: boolean;
+}
+
+async function findInstance(ec2: EC2Client, instanceId: string): Promise<Instance> {
+  const { Reservations = [] } = await ec2.send(new DescribeInstancesCommand({ InstanceIds: [instanceId] }));
+  return Reservations[0]?.Instances?.[0] ?? {};
+}
+
+function stateOf({ State, PublicIpAddress }: Instance): { state: string; address: string | null } {
+  return { state: State?.Name as string, address: PublicIpAddress || null };
+}
+
+/** Has a volume deleted with its instance, or not, as it was before: AttachVolume forgets it. */
+function keep(InstanceId: string, { device, deleteOnTermination }: Place) {
+  return {
+    InstanceId,
+    BlockDeviceMappings: [{ DeviceName: device, Ebs: { DeleteOnTermination: deleteOnTermination } }],
+  };
+}
+
+/** DryRunOperation is a yes. Only a no counts: other errors are about the state of things, which is to change. */
+async function expectDryRun(answer: Promise<unknown>): Promise<void> {
+  await answer.catch((error: Error) => {
+    if (/denied|unauthorized/i.test(error.name)) throw error;
+  });
+}
+
+type Wait = { signal?: AbortSignal; onProgress?: (text: string) => void };
+
+/** The steps, each of which looks first and waits until it is done. */
+function actionsOn(ec2: EC2Client, instanceId: string, wait: Wait) {
+  const all = { InstanceIds: [instanceId] };
+  const stateNow = async () => (await findInstance(ec2, instanceId)).State?.Name;
+  const running = () => waitFor(waitUntilInstanceRunning, ec2, all, { until: `${instanceId} is running`, ...wait });
+  // Shutdown scripts may take long.
+  const stopped = () =>
+    waitFor(waitUntilInstanceStopped, ec2, all, { until: `${instanceId} is stopped`, seconds: 900, ...wait });
+  return {
+    async stop() {
+      // While it starts it can't be stopped. If it fails to start, it stops by itself.
+      if ((await stateNow()) === 'pending') await running().catch(() => {});
+      await ec2.send(new StopInstancesCommand(all));
+      await stopped();
+    },
+    async start() {
+      if ((await stateNow()) === 'stopping') await stopped();
+      await ec2.send(new StartInstancesCommand(all));
+      return (await running()).Reservations?.[0]?.Instances?.[0] as Instance;
+    },
+    detach: (id: string) => detachVolume(ec2, { volumeId: id, ...wait }),
+    async attach(place: Place) {
+      const { id, device } = place;
+      const VolumeIds = [id];
+      const { Volumes: [volume] = [] } = await ec2.send(new DescribeVolumesCommand({ VolumeIds }));
+      if (!volume?.Attachments?.some(({ State }) => State === 'attached' || State === 'attaching')) {
+        // It may just be on its way off.
+        await waitFor(waitUntilVolumeAvailable, ec2, { VolumeIds }, { until: `${id} is free`, ...wait });
+        await ec2.send(new AttachVolumeCommand({ InstanceId: instanceId, VolumeId: id, Device: device }));
+      }
+      // The volume is `in-use` while it is still `attaching`. The waiter goes on while nothing fits the filters.
+      const wanted = { 'volume-id': id, 'attachment.instance-id': instanceId, 'attachment.status': 'attached' };
+      const Filters = Object.entries(wanted).map(([Name, value]) => ({ Name, Values: [value] }));
+      await waitFor(waitUntilVolumeInUse, ec2, { Filters }, { until: `${id} is attached`, ...wait });
+      await ec2.send(new ModifyInstanceAttributeCommand(keep(instanceId, place)));
+    },
+  };
+}
+
+// ---- command line: leave out when copying ----
+import { confirm, connect, interrupted, print, progress, recipe, sayUndo, yes } from '../../shared/cli.ts';
+import { newestInstance, newestVolume } from '../../shared/newest.ts';
+
+recipe(import.meta, (command) =>
+  command
+    .argument('[instance-id]', 'the instance (default: the newest one of this cookbook)')
+    .option('--volume-id <id>', 'the new volume (default: the newest one of this cookbook)')
+    .option('--device <name>', 'device name of the old volume (default: of the root volume)')
+    .addOption(yes)
+    .action(async (given, { volumeId: named, device }) => {
+      const ec2 = connect(EC2Client);
+      const instanceId = given ?? (await newestInstance(ec2));
+      const volumeId = named ?? (await newestVolume(ec2));
+      const old = `the volume at ${device ?? 'its root device'}`;
+      await confirm(`Stop ${instanceId}, put ${volumeId} in place of ${old}, and start it again?`);
+      const more = { signal: interrupted(), onProgress: progress };
+      const result = await swapVolume(ec2, { instanceId, volumeId, device, ...more });
+      print(result);
+      if (result.keptVolumeId) sayUndo(result);
+    }),
+);
