@@ -36,6 +36,9 @@ test('all copied parts and their examples compile under strict in a bare project
   for (const { file, source } of recipes) {
     mkdirSync(join(folder, file, '..'), { recursive: true });
     writeFileSync(join(folder, file), copyPart(source, file));
+    for (const [, helper = ''] of copyPart(source, file).matchAll(/'\.\/(\d\d-helpers\/[^']+)'/g)) {
+      cpSync(join(root, file, '..', helper), join(folder, file, '..', helper));
+    }
   }
   for (const { name, code } of examples) writeFileSync(join(folder, name), code);
   mkdirSync(join(folder, 'shared'));

@@ -1,6 +1,6 @@
 /**
  * The tour: runs the recipes of the book on LocalStack, each with what it needs before and what undoes it, and
- * shows each command as a reader would type it with what it printed.
+ * shows each command as a reader would type it with what it printed. In the end nothing may be left, in any region.
  *
  * npm start                           all recipes of the book
  * npm start -- s3                     one chapter of it
@@ -10,7 +10,7 @@ import { styleText } from 'node:util';
 import { startLocalStack } from '../shared/localstack.ts';
 import { clearProgress, progress } from '../shared/output.ts';
 import { newAccount, runCycle } from './cycle.ts';
-import { listRecipes, type Recipe, temporaryFolder } from './run.ts';
+import { listRecipes, type Recipe, run, temporaryFolder } from './run.ts';
 
 const [wanted] = process.argv.slice(2);
 const all = listRecipes();
@@ -47,6 +47,13 @@ for (const recipe of recipes) {
     console.log(style('red', 'This failed.'));
   }
 }
+
+console.log(style('bold', '\nWhat is left, in any region'));
+const look = 'npx tsx recipes/setup/14-find-tagged.ts --all-regions --local';
+console.log(style('dim', `$ ${look}`));
+const { stdout: left, stderr } = await run(look, { cwd, env });
+process.stdout.write(`${left}${stderr}`);
+const clean = left === 'none\n';
 console.log(`\n${recipes.length - failed.length} of ${recipes.length} recipes worked on LocalStack.`);
 for (const { number, title } of failed) console.log(style('red', `failed: ${number} ${title}`));
-process.exit(failed.length > 0 ? 1 : 0);
+process.exit(failed.length > 0 || !clean ? 1 : 0);

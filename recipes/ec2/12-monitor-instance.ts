@@ -24,7 +24,7 @@
  * Values have the unit of the metric. With `Average`, NetworkIn is bytes of one measurement; ask for `Sum` to get
  * the bytes of a period. What goes on inside, memory or how full a disk is, EC2 can't see: 2.14 stores it.
  *
- * `--monitoring detailed` takes effect within minutes; `--monitoring basic` takes it back.
+ * After `--monitoring detailed` the state is `pending`, the period 300 s until it is `enabled`. `basic` takes it back.
  *
  * @before npx tsx recipes/ec2/01-launch-instance.ts --local
  * @run npx tsx recipes/ec2/12-monitor-instance.ts --local
@@ -41,8 +41,8 @@
  * @permission ec2:UnmonitorInstances on arn:aws:ec2:*:*:instance/*
  * @permission cloudwatch:ListMetrics on *
  * @permission cloudwatch:GetMetricData on *
- * @cost reading, $0.01 for 1,000 metrics asked for; detailed monitoring, $0.30 a month for each metric of the instance
- * (us-east-1, 2026); basic monitoring, nothing
+ * @cost Basic monitoring, nothing. Detailed monitoring is billed for each metric of the instance by the month, and
+ * reading for each metric asked for; the pricing page below has the prices.
  * @undo nothing
  * @emulator LocalStack measures no instances and can't switch monitoring: the tests put metrics of an instance there,
  * and answer MonitorInstances and UnmonitorInstances themselves.
@@ -140,7 +140,8 @@ export async function monitorInstance(
   }
 
   const shortest = monitoring === 'enabled' ? 60 : 300;
-  const period = hours <= 15 * 24 ? shortest : hours <= 63 * 24 ? 300 : 3600;
+  // An hour less than is kept: the start is rounded down, and of what is older a short period gives nothing.
+  const period = hours <= 15 * 24 - 1 ? shortest : hours <= 63 * 24 - 1 ? 300 : 3600;
   // Whole periods, or CloudWatch would shift their times; the one that still runs would be half a measurement.
   const end = Math.floor(Date.now() / 1000 / period) * period;
   const start = end - Math.ceil((hours * 3600) / period) * period;
@@ -228,7 +229,7 @@ recipe(import.meta, (command) =>
     .action(async (given, { metricName: metricNames, hours, format, ...options }) => {
       const [ec2, cloudwatch] = [connect(EC2Client), connect(CloudWatchClient)];
       const instanceId = given ?? (await newestInstance(ec2));
-      const price = 'It costs $0.30 a month for each metric of the instance (us-east-1, 2026).';
+      const price = 'Each of its metrics is then billed by the month: https://aws.amazon.com/cloudwatch/pricing/';
       if (options.monitoring === 'detailed') await confirm(`Turn on detailed monitoring of ${instanceId}? ${price}`);
       const more = { instanceId, hours: Number(hours), metricNames, signal: interrupted() };
       const { metrics, ...summary } = await monitorInstance(ec2, cloudwatch, { ...options, ...more });

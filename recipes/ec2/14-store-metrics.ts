@@ -14,13 +14,15 @@
  * Namespace, name and dimensions together are the metric. Each value of a dimension makes another one, billed for
  * itself: a user's id as a dimension is thousands. Read a metric with exactly the dimensions it was stored with.
  *
- * For one bad datum CloudWatch refuses the whole call, so all are checked first: NaN and infinities, numbers beyond
- * ±2^360, times over two weeks old or two hours ahead, more than 30 dimensions. Each metric is kept by the minute;
- * with `resolution: 1` by the second, for three hours. Of a set of values, percentiles can be asked for later; of
- * statistics that you have summed up yourself they can't, unless all values are the same.
+ * For one bad datum CloudWatch refuses the whole call, so all are checked first, in 14-helpers/metric-data.ts: NaN and
+ * infinities, numbers beyond ±2^360, times over two weeks old or two hours ahead, more than 30 dimensions.
  *
- * A new metric shows after a minute or two, in ListMetrics after up to 15 minutes. Data over three hours old can take
- * two hours, data over a day old two days. They are stored all the same.
+ * Each metric is kept by the minute; with `resolution: 1` by the second, for three hours. Of a set of values,
+ * percentiles can be asked for later if none is negative; of statistics that you have summed up yourself they can't,
+ * unless all values are the same.
+ *
+ * What is stored shows later: `not yet` is no failure, and no reason to store it again. Data over three hours old can
+ * take two hours, data over a day old two days and more; a new metric's name, 15 minutes until ListMetrics has it.
  *
  * Storing twice counts twice. So may a call whose answer was lost, for the SDK sends it again. Many numbers a second
  * go as sets: 2.27 makes them from a stream.
@@ -35,7 +37,8 @@
  * @run npx tsx recipes/ec2/14-store-metrics.ts --local
  * @permission cloudwatch:PutMetricData on *
  * @permission cloudwatch:GetMetricData on *
- * @cost $0.30 a month for each metric in us-east-1 (2026; the first 10 of an account are free). A metric can't be
+ * @cost Each metric is billed by the month; an account's first 10 are free, and the pricing page below has the rest.
+ * Reading back is billed for each metric and call, up to 25 calls here; `--wait 0` reads nothing. A metric can't be
  * deleted: stop storing; CloudWatch drops the data after 15 months.
  * @undo nothing
  * @emulator LocalStack shows data at once, and takes those that CloudWatch refuses: NaN, over 1,000 in a call
@@ -48,14 +51,11 @@ import { statfs } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   CloudWatchClient,
-  type MetricDatum,
   PutMetricDataCommand,
   type PutMetricDataInput,
   paginateGetMetricData,
-  StandardUnit,
 } from '@aws-sdk/client-cloudwatch';
-
-const units: string[] = Object.values(StandardUnit);
+import { metricDataInput } from './14-helpers/metric-data.ts';
 
 /** What was measured, in one of three forms. */
 export type Measured =
@@ -92,7 +92,7 @@ export interface StoredMetrics {
  * @param cloudwatch - Its region is where the metrics are.
  * @param options.namespace - A name for what belongs together, such as `Shop/Mail`; not `AWS/…`.
  * @param options.data - 1 to 1,000 data, of 1 MB together.
- * @param options.seconds - How long to wait until they can be read. 0 by default: not at all.
+ * @param options.seconds - How long to wait until they can be read, for up to 500 metrics. 0 by default: not at all.
  * @param options.signal - Aborts the waiting; what was stored stays.
  * @param options.onProgress - Called with a text for people.
  * @throws RangeError or TypeError when one of the data would be refused; then nothing was sent.
@@ -122,6 +122,7 @@ export async function storeMetrics(
   if (data.length === 0) throw new RangeError('there are no data to store');
   if (!(seconds >= 0)) throw new RangeError(`the seconds to wait must be 0 or more, not ${seconds}`);
   const input = metricDataInput({ namespace, data });
+  // AWS doesn't say whether its limit is before or after the SDK compresses the call: this is before.
   const { length } = JSON.stringify(input);
   if (length > 1_000_000) throw new RangeError(`the data are ${length} bytes; a call takes 1 MB: send fewer at a time`);
   let samples = 0;
@@ -143,90 +144,6 @@ export async function storeMetrics(
   return { namespace, metricNames: [...new Set(data.map(({ metricName }) => metricName))], samples, shownAfter };
 }
 
-/**
- * Checks data by CloudWatch's rules, and puts them into the form that PutMetricData takes.
- *
- * @param options.namespace - As for `storeMetrics`.
- * @param options.data - As for `storeMetrics`; none to check the namespace alone.
- * @throws RangeError or TypeError that names the datum, the rule and what came.
- * @see https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDatum.html
- *
- * @example
- * const data = [{ metricName: 'Latency', values: [12, 12, 40], unit: 'Milliseconds' }];
- * const { MetricData } = metricDataInput({ namespace: 'Shop', data });
- * console.log(MetricData); // Values: [12, 40], Counts: [2, 1]
- */
-export function metricDataInput({ namespace, data }: { namespace: string; data: Datum[] }): PutMetricDataInput {
-  checkText('the namespace', namespace, 255);
-  if (/^(:|AWS\/)/.test(namespace)) throw new RangeError(`the namespace "${namespace}" begins with ":" or "AWS/"`);
-  if (data.length > 1000) throw new RangeError(`these are ${data.length} data; a call takes 1,000`);
-  return { Namespace: namespace, MetricData: data.map(toMetricDatum) };
-}
-
-function toMetricDatum(datum: Datum): MetricDatum {
-  const { metricName, unit = 'None', dimensions = {}, time = new Date(), resolution = 60 } = datum;
-  checkText('the metric name', metricName, 255);
-  if (!units.includes(unit)) throw new RangeError(`${metricName}: "${unit}" is no unit; there is ${units.join(', ')}`);
-  const pairs = Object.entries(dimensions);
-  if (pairs.length > 30) throw new RangeError(`${metricName}: has ${pairs.length} dimensions; a metric has at most 30`);
-  for (const [name, value] of pairs) {
-    checkText(`${metricName}: the name of a dimension`, name, 255);
-    if (name.startsWith(':')) throw new RangeError(`${metricName}: the name of a dimension can't begin with ":"`);
-    checkText(`${metricName}: dimension ${name}`, value, 1024);
-  }
-  if (resolution !== 1 && resolution !== 60) throw new RangeError(`${metricName}: resolution must be 1 or 60 seconds`);
-  const age = Date.now() - Number(time);
-  if (!(time instanceof Date) || Number.isNaN(age)) throw new TypeError(`${metricName}: the time is no date`);
-  if (age > 14 * 86_400_000) throw new RangeError(`${metricName}: ${time.toISOString()} is over two weeks ago`);
-  if (age < -2 * 3_600_000) throw new RangeError(`${metricName}: ${time.toISOString()} is over two hours ahead`);
-  return {
-    MetricName: metricName,
-    Dimensions: pairs.map(([Name, Value]) => ({ Name, Value })),
-    Timestamp: time,
-    Unit: unit as StandardUnit,
-    StorageResolution: resolution,
-    ...measured(datum),
-  };
-}
-
-function measured(datum: Datum): Pick<MetricDatum, 'Value' | 'Values' | 'Counts' | 'StatisticValues'> {
-  const { metricName } = datum;
-  if ('value' in datum) {
-    checkNumber(`${metricName}: the value`, datum.value);
-    return { Value: datum.value };
-  }
-  if ('sampleCount' in datum) {
-    const { sampleCount: SampleCount, sum: Sum, minimum: Minimum, maximum: Maximum } = datum;
-    checkNumber(`${metricName}: sampleCount`, SampleCount, 1);
-    for (const number of [Sum, Minimum, Maximum]) checkNumber(`${metricName}: a statistic`, number);
-    if (Minimum > Maximum) throw new RangeError(`${metricName}: the minimum is above the maximum`);
-    return { StatisticValues: { SampleCount, Sum, Minimum, Maximum } };
-  }
-  const { values, counts = values.map(() => 1) } = datum;
-  if (counts.length !== values.length) throw new RangeError(`${metricName}: counts must be as many as values`);
-  // CloudWatch wants each value once.
-  const times = new Map<number, number>();
-  for (const [at, value] of values.entries()) {
-    checkNumber(`${metricName}: each value`, value);
-    checkNumber(`${metricName}: each count`, counts[at], 1);
-    times.set(value, (times.get(value) ?? 0) + (counts[at] as number));
-  }
-  if (times.size < 1 || times.size > 150) throw new RangeError(`${metricName}: takes 1 to 150 different values`);
-  return { Values: [...times.keys()], Counts: [...times.values()] };
-}
-
-function checkNumber(what: string, number: unknown, least = -(2 ** 360)): void {
-  // NaN is neither above nor below.
-  if (typeof number === 'number' && number >= least && number <= 2 ** 360) return;
-  throw new RangeError(`${what} must be a number from ${least === 1 ? 1 : '-2^360'} to 2^360, not ${number}`);
-}
-
-function checkText(what: string, text: unknown, most: number): void {
-  // Printable ASCII, and not spaces alone.
-  if (typeof text === 'string' && /^(?=.*\S)[ -~]+$/.test(text) && text.length <= most) return;
-  throw new RangeError(`${what} must have 1 to ${most} ASCII characters, not "${text}"`);
-}
-
 /** Counts what CloudWatch has of these metrics from the first minute of these data to the last. */
 async function countSamples(
   cloudwatch: CloudWatchClient,
@@ -240,6 +157,7 @@ async function countSamples(
       return [JSON.stringify(Metric), { Metric, Stat: 'SampleCount', Period: 60 }];
     }),
   );
+  if (metrics.size > 500) throw new RangeError(`can't wait for ${metrics.size} metrics: a call reads 500`);
   const input = {
     StartTime: new Date(Math.min(...minutes)),
     EndTime: new Date(Math.max(...minutes) + 60_000),

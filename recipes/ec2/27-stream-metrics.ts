@@ -36,16 +36,19 @@
  *   metrics  2
  *   calls    1
  * @permission cloudwatch:PutMetricData on *
- * @cost $0.30 a month for each metric and $0.01 for 1,000 calls in us-east-1 (2026; the first 10 metrics and 1,000,000
- * calls of an account are free). A metric can't be deleted; its data are gone after 15 months.
+ * @cost Metrics are billed by the month, and so are calls; an account's first 10 metrics and million calls a month are
+ * free, and the pricing page below has the rest. A metric can't be deleted; its data are gone after 15 months.
  * @undo nothing
  * @emulator LocalStack takes a second and more for a thousand data, so a million lines go to a server of the
  * benchmark's own, which counts them and checks the limits of each call: bench/stream-metrics.ts.
  * @see https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricData.html
+ * @see https://aws.amazon.com/cloudwatch/pricing/
  */
 import { addAbortSignal, type Readable } from 'node:stream';
 import { CloudWatchClient } from '@aws-sdk/client-cloudwatch';
-import { type Datum, metricDataInput, storeMetrics } from './14-store-metrics.ts';
+import { metricDataInput } from './14-helpers/metric-data.ts';
+import { type Datum, storeMetrics } from './14-store-metrics.ts';
+import { linesOf, longestLine, parserFor, type Single } from './27-helpers/parse-lines.ts';
 
 export interface StreamedMetrics {
   /** Lines read, the CSV's first one and empty ones too. */
@@ -58,7 +61,6 @@ export interface StreamedMetrics {
   calls: number;
 }
 
-type Single = Datum & { value: number };
 type Counted = Datum & { values: number[]; counts: number[] };
 
 /** What is sent in one call. */
@@ -72,8 +74,6 @@ interface Batch {
   first: number;
   last: number;
 }
-
-const longestLine = 100_000;
 
 /**
  * Stores the values of a stream of lines in CloudWatch.
@@ -161,6 +161,9 @@ export async function streamMetrics(
     if (!datum) return;
     const one = { ...datum, time: new Date(Math.floor(Number(datum.time ?? Date.now()) / 60_000) * 60_000) };
     const { MetricData } = metricDataInput({ namespace, data: [one] });
+    // CloudWatch would refuse the call for it, and all the others in it.
+    const isLate = Date.now() - Number(one.time) > 14 * 86_400_000 - 600_000;
+    if (isLate) throw new RangeError(`${one.time.toISOString()} may be over two weeks ago when it is sent`);
     const metric = JSON.stringify([datum.metricName, Object.entries(datum.dimensions ?? {}).sort()]);
     const isOver = metrics.size === maxMetrics && !metrics.has(metric);
     if (isOver) throw new RangeError(`is of one metric more than maxMetrics, ${maxMetrics}`);
@@ -224,58 +227,6 @@ function add(batch: Batch, key: string, { value, ...metric }: Single, bytes: num
   // The number, its count of up to seven digits and two commas.
   if (at < 0) batch.bytes += `${value}`.length + 9;
   batch.stored += 1;
-}
-
-/** Cuts chunks into lines. Of a line that is far too long only the beginning is kept. */
-async function* linesOf(input: AsyncIterable<string | Uint8Array>): AsyncGenerator<string[]> {
-  const decoder = new TextDecoder();
-  let rest = '';
-  for await (const chunk of input) {
-    const lines = (rest + (typeof chunk === 'string' ? chunk : decoder.decode(chunk, { stream: true }))).split(/\r?\n/);
-    rest = (lines.pop() as string).slice(0, longestLine + 1);
-    yield lines;
-  }
-  rest += decoder.decode();
-  if (rest) yield [rest];
-}
-
-/** Finds out by the first line what the lines are. The names of CSV's columns are no datum, but null. */
-function parserFor(first: string): (line: string) => Single | null {
-  if (first.trimStart().startsWith('{')) return parseJson;
-  const names = cellsOf(first);
-  if (!names.includes('metricName') || !names.includes('value')) {
-    throw new RangeError(`the first line is neither JSON nor names with metricName and value: ${first.slice(0, 60)}`);
-  }
-  return (line) => {
-    if (line === first) return null;
-    const cells = cellsOf(line);
-    if (cells.length !== names.length) throw new RangeError(`has ${cells.length} cells, not ${names.length}`);
-    const there = names.map((name, at) => [name, cells[at]]).filter(([, cell]) => cell !== '');
-    const { metricName, value = 'nothing', unit, time, ...dimensions } = Object.fromEntries(there);
-    return { metricName, value: Number(value), unit, time: timeOf(time), dimensions };
-  };
-}
-
-function parseJson(line: string): Single {
-  const given = JSON.parse(line);
-  const { metricName, value, unit, time, dimensions = {}, ...unknown } = given ?? {};
-  for (const name of Object.keys(unknown)) throw new RangeError(`has a field "${name}" that is not known`);
-  if (typeof dimensions !== 'object') throw new TypeError('the dimensions must be an object');
-  return { metricName, value, unit, time: timeOf(time), dimensions };
-}
-
-/** The cells of a line of CSV; in quotes, a cell may have commas and doubled quotes. */
-function cellsOf(line: string): string[] {
-  const cells = `${line},`.match(/("([^"]|"")*"|[^",]*),/g) ?? [];
-  if (cells.join('') !== `${line},`) throw new RangeError('has a quote where none belongs');
-  return cells.map((cell) => cell.slice(0, -1).replace(/^"|"$/g, '').replaceAll('""', '"').trim());
-}
-
-function timeOf(text: unknown): Date | undefined {
-  if (text === undefined) return undefined;
-  // Without its zone a time would be another one on another machine.
-  if (/^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)$/.test(`${text}`)) return new Date(`${text}`);
-  throw new RangeError(`the time must be like 2026-11-24T20:00:00Z, not "${text}"`);
 }
 
 // ---- command line: leave out when copying ----

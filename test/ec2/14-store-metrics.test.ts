@@ -1,7 +1,8 @@
 import { execFileSync } from 'node:child_process';
 import { CloudWatchClient, GetMetricStatisticsCommand, ListMetricsCommand } from '@aws-sdk/client-cloudwatch';
 import { describe, expect, test } from 'vitest';
-import { type Datum, metricDataInput, storeMetrics } from '../../recipes/ec2/14-store-metrics.ts';
+import { metricDataInput } from '../../recipes/ec2/14-helpers/metric-data.ts';
+import { type Datum, storeMetrics } from '../../recipes/ec2/14-store-metrics.ts';
 import { testRecipe } from '../harness.ts';
 
 const { run, file, account } = testRecipe(import.meta);
@@ -172,6 +173,18 @@ test('data of others in the same minute are not taken for ours, and late data ar
     StartTime: new Date(Number(time) - 59_000),
     EndTime: new Date(Number(time) + 1000),
   });
+});
+
+test('more metrics than one call reads are stored without waiting, and not at all with it', async () => {
+  const { cloudwatch, sent } = answering([0, 500]);
+  const data = (count: number): Datum[] =>
+    Array.from({ length: count }, (_, index) => ({ metricName: `M${index}`, value: 1 }));
+  const go = (count: number, seconds: number) =>
+    storeMetrics(cloudwatch, { namespace: 'N', data: data(count), seconds });
+  await expect(go(501, 1)).rejects.toThrow(/^can't wait for 501 metrics: a call reads 500$/);
+  expect(sent).toEqual([]);
+  expect(await go(501, 0)).toMatchObject({ samples: 501, shownAfter: null });
+  expect(await go(500, 1)).toMatchObject({ samples: 500, shownAfter: expect.any(Number) });
 });
 
 test('what does not show in time is null, and not an error', async () => {

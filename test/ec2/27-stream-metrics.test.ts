@@ -2,6 +2,7 @@ import { Readable } from 'node:stream';
 import { CloudWatchClient, GetMetricStatisticsCommand, type MetricDatum } from '@aws-sdk/client-cloudwatch';
 import fc from 'fast-check';
 import { expect, test, vi } from 'vitest';
+import { linesOf } from '../../recipes/ec2/27-helpers/parse-lines.ts';
 import { streamMetrics } from '../../recipes/ec2/27-stream-metrics.ts';
 import { testRecipe } from '../harness.ts';
 
@@ -195,11 +196,13 @@ test('each kind of bad line is told by its number and reason, and the others arr
     [json({ time: '2026-11-24T20:00:00' }), /the time must be like 2026-11-24T20:00:00Z/],
     [json({ time: 1_764_000_000 }), /the time must be like/],
     [json({ time: '2026-13-24T20:00:00Z' }), /the time is no date/],
-    [json({ time: ago(60 * 24 * 14 + 1) }), /over two weeks ago/],
+    [json({ time: ago(60 * 24 * 14 + 1) }), /is over two weeks ago/],
+    [json({ time: ago(60 * 24 * 14 - 5) }), /may be over two weeks ago when it is sent/],
     [json({ time: ago(-123) }), /over two hours ahead/],
     ['\u001b[31m{}', /^\d+: \P{Cc}*$/u],
   ];
-  const lines = [json({}), '', ...bad.flatMap(([line]) => [line, json({})]), '  '];
+  const good = json({ time: ago(60 * 24 * 14 - 20) });
+  const lines = [json({}), '', ...bad.flatMap(([line]) => [line, good]), '  '];
   const { result, bad: told } = await go(lines);
   expect(told).toHaveLength(bad.length);
   for (const [index, [, reason]] of bad.entries()) {
@@ -240,8 +243,12 @@ test('CSV has quotes, empty cells and columns of dimensions; a bad row costs no 
   expect(result).toMatchObject({ lines: 8 + 1, stored: 3, bad: 4, metrics: 3 });
 });
 
-test('a line without an end does not fill the memory, and the next one is read', async () => {
-  const chunks = [json({}), '\n', ...Array(2000).fill('x'.repeat(65_536)), '\n', json({ value: 2 })];
+test('of a line without an end only the beginning is kept, and the next one is read', async () => {
+  const chunks = [json({}), '\n', ...Array(100).fill('x'.repeat(65_536)), '\n', json({ value: 2 })];
+  const lengths: number[] = [];
+  for await (const lines of linesOf(Readable.from(chunks))) lengths.push(...lines.map(({ length }) => length));
+  // What it says is enough to refuse it: one character more than is allowed.
+  expect(lengths).toEqual([json({}).length, 100_001, json({ value: 2 }).length]);
   const { result, bad } = await go(Readable.from(chunks));
   expect(bad).toEqual(['2: has over 100000 characters']);
   expect(result).toMatchObject({ lines: 3, stored: 2 });
