@@ -5,25 +5,25 @@
  * You want to tell your instances apart by project, owner or stage, find them by that, and see it on the bill.
  *
  * ## Solution
- * Name instances, or find them by a tag. Read their tags and those of their volumes and network interfaces, then add,
- * change or remove some on all of them. What is lost by that is shown and asked about first.
+ * Take instances by their ids or find them by a tag. Read their tags and those of their volumes and network interfaces,
+ * then add, change or remove some on all of them. What is lost by that is shown and asked about first.
  *
  * ## Discussion
- * An instance's volumes and network interfaces don't take over its tags, and what you attach later has none. So all of
- * them are tagged together, as the bill needs it: there a tag counts once you have activated it as a cost allocation
- * tag, and not for the time before it was set.
+ * An instance's volumes and network interfaces don't take over its tags. So all of them are tagged together, as the
+ * bill needs it: there a tag counts once you have activated it as a cost allocation tag, and not for the time before it
+ * was set. What you attach later has none, and right after a launch not all may be listed: run it again then.
  *
  * Keys and values are case-sensitive: `Name` is the one that the console shows, `name` isn't. A key has up to 128
  * characters, a value 256, and a resource 50 tags. Keys that begin with `aws:` are AWS's own: they don't count, and you
  * can't change them. Everybody who may describe an instance reads its tags, so keep secrets out. IAM policies may look
  * at tags: changing one can give or take permissions.
  *
- * Finding takes `*` for any characters and `?` for one. DescribeInstances has filters for a key (`tag-key`) and for
- * the value of a known key (`tag:stage`), but none for a value under any key. DescribeTags has, but it may list
- * instances that are gone: these are sorted out. A tag that was set this moment may not be found yet.
+ * Finding takes `*` for any characters and `?` for one or none, unless a backslash is before it. DescribeInstances has
+ * filters for a key and for the value of a known key (`tag:stage`), but none for a value under any key. DescribeTags
+ * has, but may list instances that are gone: these are sorted out. A tag that was set this moment may not be found yet.
  *
  * Running it again changes nothing more; if it stops half-way, run it again. To never have an instance without tags,
- * set them at launch (2.1). Without the tag `paws`, 1.9 and 1.14 don't find an instance of this cookbook any more.
+ * set them at launch (2.1). With the tag `paws` an instance is this cookbook's: 1.14 finds it, and 1.9 may delete it.
  *
  * @before npx tsx recipes/ec2/01-launch-instance.ts --local
  * @run npx tsx recipes/ec2/02-tag-instances.ts --set stage=test --set owner=ann --local
@@ -44,17 +44,17 @@
  * @permission ec2:DeleteTags on arn:aws:ec2:*:*:network-interface/*
  * @cost nothing for tags
  * @undo nothing
- * @emulator LocalStack lists the tags of terminated instances for ever; EC2 forgets them.
+ * @emulator LocalStack lists the tags of terminated instances for ever, takes `?` for one character, and no backslash.
  * @book ec2.create_tags
- * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateTags.html
- * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DeleteTags.html
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Filtering.html
  */
 import {
   CreateTagsCommand,
   DeleteTagsCommand,
   DescribeInstancesCommand,
   EC2Client,
+  paginateDescribeInstances,
   paginateDescribeTags,
 } from '@aws-sdk/client-ec2';
 
@@ -74,7 +74,7 @@ export interface TaggedResource {
  * @param options.instanceIds - The instances.
  * @param options.set - Tags to add, or to give another value. None by default.
  * @param options.remove - Keys of tags to remove, whatever their value. None by default.
- * @param options.attached - Whether to do so to volumes and network interfaces, too. True by default.
+ * @param options.attached - Whether to include their volumes and network interfaces. True by default.
  * @param options.dryRun - Whether to change nothing and to tell only how it would be. False by default.
  * @param options.signal - Aborts between calls; what is done stays done.
  * @returns Each resource that was looked at.
@@ -107,13 +107,11 @@ export async function tagInstances(
   },
 ): Promise<TaggedResource[]> {
   checkTags(set, remove);
-
+  const options = { abortSignal: signal };
   const found = new Set<string>();
   // Without ids DescribeInstances answers for every instance there is; of an empty list there are no batches.
   for (const InstanceIds of batches(instanceIds)) {
-    const { Reservations = [] } = await ec2.send(new DescribeInstancesCommand({ InstanceIds }), {
-      abortSignal: signal,
-    });
+    const { Reservations = [] } = await ec2.send(new DescribeInstancesCommand({ InstanceIds }), options);
     for (const instance of Reservations.flatMap(({ Instances = [] }) => Instances)) {
       found.add(instance.InstanceId as string);
       if (!attached) continue;
@@ -140,15 +138,15 @@ export async function tagInstances(
   const Tags = Object.entries(set).map(([Key, Value]) => ({ Key, Value }));
   const gone = remove.map((Key) => ({ Key }));
   for (const Resources of batches(ids)) {
-    if (Tags.length > 0) await ec2.send(new CreateTagsCommand({ Resources, Tags }), { abortSignal: signal });
+    if (Tags.length > 0) await ec2.send(new CreateTagsCommand({ Resources, Tags }), options);
     // Without a list of tags DeleteTags would delete them all; with a value, only tags that have this value.
-    if (gone.length > 0) await ec2.send(new DeleteTagsCommand({ Resources, Tags: gone }), { abortSignal: signal });
+    if (gone.length > 0) await ec2.send(new DeleteTagsCommand({ Resources, Tags: gone }), options);
   }
   return resources;
 }
 
 /**
- * Finds the instances that have a tag. Key and value may have wildcards: `*` for any characters, `?` for one.
+ * Finds the instances that have a tag. Key and value may have wildcards: `*` and `?`; a backslash makes them plain.
  *
  * @param ec2 - Of the region to look in.
  * @param options.key - Key of the tag. Any by default.
@@ -179,8 +177,9 @@ export async function findInstances(
   for (const Values of batches([...tagged])) {
     // As a filter, ids that EC2 has forgotten are no error.
     const Filters = [{ Name: 'instance-id', Values }, alive];
-    const { Reservations = [] } = await ec2.send(new DescribeInstancesCommand({ Filters }));
-    found.push(...Reservations.flatMap(({ Instances = [] }) => Instances.map((one) => one.InstanceId as string)));
+    for await (const { Reservations = [] } of paginateDescribeInstances({ client: ec2 }, { Filters })) {
+      found.push(...Reservations.flatMap(({ Instances = [] }) => Instances.map((one) => one.InstanceId as string)));
+    }
   }
   return found;
 }
@@ -192,29 +191,27 @@ async function readTags(ec2: EC2Client, ids: string[], signal?: AbortSignal) {
     const Filters = [{ Name: 'resource-id', Values }];
     const pages = paginateDescribeTags({ client: ec2, pageSize: 1000 }, { Filters }, { abortSignal: signal });
     for await (const { Tags = [] } of pages) {
-      for (const { ResourceId = '', Key = '', Value = '' } of Tags) {
-        tags.set(ResourceId, { ...tags.get(ResourceId), [Key]: Value });
-      }
+      for (const { ResourceId: id = '', Key = '', Value = '' } of Tags) tags.set(id, { ...tags.get(id), [Key]: Value });
     }
   }
   return tags;
 }
 
-/** So many as a filter takes; calls that are given ids take more. */
+/** A filter takes 200 values, but EC2 may count those of all filters of a call (`FilterLimitExceeded`). */
 function* batches(ids: string[]): Generator<string[]> {
-  for (let at = 0; at < ids.length; at += 200) yield ids.slice(at, at + 200);
+  for (let at = 0; at < ids.length; at += 100) yield ids.slice(at, at + 100);
 }
 
 /** Refuses tags that EC2 would refuse, and says why. */
 function checkTags(set: Record<string, string>, remove: string[]): void {
-  for (const key of [...Object.keys(set), ...remove]) {
+  for (const [key, value] of [...Object.entries(set), ...remove.map((key) => [key, ''] as const)]) {
     const refuse = (why: string) => {
       throw new RangeError(`the key "${key}" ${why}`);
     };
     // Characters as Unicode counts them, not JavaScript.
     if (key === '' || [...key].length > 128) refuse('must have 1 to 128 characters');
     if (/^aws:/i.test(key)) refuse('begins with aws:, which is for AWS itself');
-    if ([...(set[key] ?? '')].length > 256) refuse('has a value of more than 256 characters');
+    if ([...value].length > 256) refuse('has a value of more than 256 characters');
     if (Object.hasOwn(set, key) && remove.includes(key)) refuse('is to be set and to be removed');
   }
 }

@@ -10,21 +10,20 @@
  * are looked for most: when cloud-init was done, and the fingerprints of the SSH host keys.
  *
  * ## Discussion
- * EC2 takes the console down shortly after an instance starts, stops, reboots or terminates, and keeps the last 64 KB
- * for at least an hour. So there is none at first (`--wait`), and on an instance that has been running for days it is
- * old. Types of the Nitro generation, all newer ones, give you what is there at this moment: `--latest`. On others EC2
- * refuses that.
+ * EC2 saves the console shortly after an instance starts, stops, reboots or terminates, and keeps the last 64 KB for at
+ * least an hour. So there is none at first (`--wait`), then perhaps not all, and after days it is old. Nitro types give
+ * you what is there at this moment: `--latest`. Windows shows its last three errors instead.
  *
- * The line that tells of cloud-init's end stands in the output of every boot; the last one counts. An image without
- * cloud-init, or with a `final_message` of its own, has none.
+ * cloud-init writes a line at the end of every boot, also when your script failed. The last one counts: as long as a
+ * boot goes on, that of the one before. An image without cloud-init, or with its own `final_message`, has none.
+ * What the script prints may stand in there, secrets too, and anybody with this permission can read them.
  *
- * cloud-init shows the host keys at the first boot only. Compare a fingerprint with what `ssh` asks you at the first
- * login: it came by way of AWS, and not from whoever answered at the address. The first keys in the output count, since
- * whatever runs later on the machine can write there as well. So get them early, before they have left the 64 KB.
+ * cloud-init shows the host keys once, at an instance's first boot. Compare a fingerprint with what `ssh` asks you at
+ * your first login: it came by way of AWS, and not from whoever answered at the address. The first keys in the output
+ * count, since what runs later on the machine can write there as well. So get them before they have left the 64 KB.
  *
- * What a boot script prints stands in there, secrets too, and anybody with this permission can read them.
- *
- * For a machine that hangs before it can write anything there are GetConsoleScreenshot and the EC2 serial console.
+ * If it says too little: GetConsoleScreenshot has a picture of the screen of a running instance. On the EC2 serial
+ * console you can type, too; that is for Nitro types, and has to be enabled for the account.
  *
  * @before npx tsx recipes/ec2/01-launch-instance.ts --local
  * @run npx tsx recipes/ec2/03-console-output.ts --lines 3 --local
@@ -45,8 +44,9 @@
  * @emulator LocalStack has one and the same log of 2006 for every instance, at once. The test answers with lines as
  * cloud-init writes them.
  * @book ec2.get_console_output
- * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_GetConsoleOutput.html
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-console.html
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configure-access-to-serial-console.html
+ * @see https://docs.cloud-init.io/en/latest/reference/modules.html
  */
 import { setTimeout } from 'node:timers/promises';
 import { EC2Client, GetConsoleOutputCommand } from '@aws-sdk/client-ec2';
@@ -63,9 +63,9 @@ export interface ConsoleOutput {
   instanceId: string;
   /** Text that can be printed as it is; null if there is none yet. */
   output: string | null;
-  /** When EC2 took it down last; null if it didn't yet. */
+  /** When EC2 saved it last; null if it didn't yet. */
   timestamp: Date | null;
-  /** When cloud-init was done at the last boot; null if it doesn't say so. */
+  /** When cloud-init was done last; null if that is not told, or not legible. */
   cloudInitFinished: Date | null;
   /** For how many seconds the machine was up then. */
   uptimeSeconds: number | null;
@@ -116,8 +116,7 @@ export async function consoleOutput(
   let answer = await ec2.send(new GetConsoleOutputCommand(input), { abortSignal: signal });
   // The SDK has no waiter for this. Output that is empty is none.
   while (!answer.Output && Date.now() - start < waitSeconds * 1000) {
-    const passed = Math.round((Date.now() - start) / 1000);
-    onProgress?.(`waiting until ${instanceId} has console output: ${passed} s`);
+    onProgress?.(`waiting until ${instanceId} has console output: ${Math.round((Date.now() - start) / 1000)} s`);
     await setTimeout(Math.min(5000, waitSeconds * 1000), undefined, { signal });
     answer = await ec2.send(new GetConsoleOutputCommand(input), { abortSignal: signal });
   }
@@ -145,9 +144,10 @@ function makeHarmless(text: string): string {
 
 /** `Cloud-init v. 22.2.2 finished at Tue, 24 Nov 2026 09:12:40 +0000. Datasource DataSourceEc2.  Up 12.34 seconds` */
 function findEnd(text: string): Pick<ConsoleOutput, 'cloudInitFinished' | 'uptimeSeconds'> {
-  const ends = text.matchAll(/Cloud-init v\. .* finished at (.+?)\. .*Up ([\d.]+) seconds/g);
-  const [, at, seconds] = [...ends].at(-1) ?? [];
-  return { cloudInitFinished: at ? new Date(at) : null, uptimeSeconds: seconds ? Number(seconds) : null };
+  const ends = text.matchAll(/Cloud-init v\. .* finished at (.+?)\. .*Up (\d+(?:\.\d+)?) seconds/g);
+  const [, at = '', seconds] = [...ends].at(-1) ?? [];
+  // The kernel may have written into the midst of the line.
+  return { cloudInitFinished: Date.parse(at) ? new Date(at) : null, uptimeSeconds: seconds ? Number(seconds) : null };
 }
 
 /** `256 SHA256:… root@ip-10-0-0-1 (ED25519)`, after what the system's logger puts in front; older images have MD5. */

@@ -10,11 +10,11 @@
  * address before and after.
  *
  * ## Discussion
- * Stopping shuts the system down. EBS volumes, private addresses and Elastic IP addresses stay; what is in memory and on
- * instance store volumes is lost, and the public address goes back to AWS: you get another one at the next start.
+ * Stopping shuts the system down. EBS volumes, private addresses and Elastic IP addresses stay; what is in memory and
+ * on instance store volumes is lost, and the public address goes back to AWS: you get another one at the next start.
  *
- * Starting boots on another machine most of the time, and needs one that is free (`InsufficientInstanceCapacity`). It is
- * done here once the status checks are passed, which is some minutes after `running`.
+ * Starting boots on another machine most of the time, and needs a free one (`InsufficientInstanceCapacity`). It is
+ * done here once the instance status check is passed, which is some minutes after `running`.
  *
  * A reboot keeps address and instance store. EC2 only takes the request and answers at once: the state is `running`
  * all the time, so there is nothing to wait for. If the system doesn't shut down within a few minutes, EC2 resets it.
@@ -25,7 +25,7 @@
  * shut down as by a stop. Longer than 60 days is not supported.
  *
  * An Auto Scaling group takes a stopped instance for a sick one, and may terminate and replace it. With stop protection
- * EC2 answers `OperationNotPermitted`. One that hangs in `stopping` can be forced: `aws ec2 stop-instances --force`.
+ * EC2 refuses to stop it. One that hangs in `stopping` can be forced: `aws ec2 stop-instances --force`.
  *
  * What is in the asked-for state already is left alone; one that is between two states is waited for first.
  *
@@ -47,14 +47,14 @@
  * @permission ec2:StopInstances on arn:aws:ec2:*:*:instance/*
  * @permission ec2:StartInstances on arn:aws:ec2:*:*:instance/*
  * @permission ec2:RebootInstances on arn:aws:ec2:*:*:instance/*
- * @cost nothing for an instance while it is stopped, but its volumes and Elastic IP addresses go on costing; from a start
- * on its price by the second, for a minute at least
+ * @cost nothing for an instance while it is stopped, but its volumes and Elastic IP addresses go on costing; from a
+ * start on its price by the second, for a minute at least
  * @undo nothing
  * @emulator LocalStack changes states at once and takes any instance as able to hibernate; a reboot is only noted. The
  * states between are answered by the test.
- * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-lifecycle.html
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/how-ec2-instance-stop-start-works.html
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-hibernate-overview.html
- * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StopInstances.html
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-stop-protection.html
  */
 import {
   type _InstanceType,
@@ -97,7 +97,7 @@ export interface ChangedState {
  * @param options.onProgress - Called each second with a text for people.
  * @returns State and public address before and after.
  * @throws Error when the instance is in no state for it, or can't hibernate; nothing is changed then.
- * @throws InvalidInstanceID.NotFound when there is none; OperationNotPermitted when it is protected.
+ * @throws InvalidInstanceID.NotFound when there is none; TimeoutError when a wait takes over 15 minutes.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StopInstances.html
  *
  * @example
@@ -146,7 +146,7 @@ export async function changeState(
   } else if (action === 'start') {
     if (!isUp) await ec2.send(new StartInstancesCommand({ InstanceIds }), options);
     await wait(waitUntilInstanceRunning, 'is running');
-    await wait(waitUntilInstanceStatusOk, 'has passed its status checks');
+    await wait(waitUntilInstanceStatusOk, 'has passed its instance status check');
   } else {
     const Hibernate = action === 'hibernate';
     if (isUp) await ec2.send(new StopInstancesCommand({ InstanceIds, Hibernate }), options);
@@ -186,7 +186,7 @@ export async function findLosses(
   checkAction(action);
   const { State, PublicIpAddress, InstanceType } = await describe(ec2, instanceId);
   const losses: string[] = [];
-  if (action === 'start' || State?.Name === 'stopping' || State?.Name === 'stopped') return losses;
+  if (action === 'start' || (State?.Name !== 'pending' && State?.Name !== 'running')) return losses;
   if (action !== 'hibernate') losses.push('what is in memory');
   if (action === 'reboot') return losses;
 

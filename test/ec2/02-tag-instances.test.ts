@@ -80,7 +80,8 @@ test('a key is removed whatever its value, and removing nothing removes nothing'
   expect(sent).toContain('CreateTagsCommand');
   expect(sent).not.toContain('DeleteTagsCommand');
   expect(await tagsOf(id)).toEqual({ full: 'x', empty: '', kept: 'yes', new: '1' });
-  await tagInstances(ec2(), { instanceIds: [id], remove: ['full', 'empty', 'never there'], attached: false });
+  const remove = ['full', 'empty', 'never there', 'constructor'];
+  await tagInstances(ec2(), { instanceIds: [id], remove, attached: false });
   expect(await tagsOf(id)).toEqual({ kept: 'yes', new: '1' });
 });
 
@@ -111,7 +112,22 @@ test('more instances than go into one call', async () => {
   const instanceIds = Instances.map(({ InstanceId }) => InstanceId as string);
   const options = { instanceIds, set: { many: 'yes' }, attached: false };
   expect(await tagInstances(ec2(), options)).toHaveLength(201);
-  expect((await findInstances(ec2(), { key: 'many' })).sort()).toEqual(instanceIds.sort());
+  // EC2 may count the values of all filters together, and may answer with a page that has nothing but a token.
+  const client = ec2();
+  const values: number[] = [];
+  type Call = { input: { Filters: { Values: string[] }[]; NextToken?: string } };
+  const inPages = (next: (args: Call) => Promise<object>, { commandName = '' }) => {
+    return async (args: Call) => {
+      values.push(args.input.Filters.flatMap(({ Values }) => Values).length);
+      if (commandName === 'DescribeInstancesCommand' && !args.input.NextToken) {
+        return { response: {}, output: { $metadata: {}, Reservations: [], NextToken: 'more' } };
+      }
+      return next(commandName === 'DescribeTagsCommand' ? args : { ...args, input: { Filters: args.input.Filters } });
+    };
+  };
+  client.middlewareStack.add(inPages as never, { step: 'initialize' });
+  expect((await findInstances(client, { key: 'many' })).sort()).toEqual(instanceIds.sort());
+  expect(Math.max(...values)).toBeLessThanOrEqual(200);
   const [, ...before] = await tagInstances(ec2(), { ...options, remove: ['other'], dryRun: true });
   expect(before.every(({ tags }) => tags.many === 'yes')).toBe(true);
 });

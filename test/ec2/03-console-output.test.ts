@@ -102,6 +102,14 @@ test('the last boot counts for the end, the first for host keys; other fingerpri
   });
 });
 
+test('an end that something else is written into is none', async () => {
+  const line = (at: string, up: string) => `Cloud-init v. 22.2.2 finished at ${at}. Datasource None.  Up ${up} seconds`;
+  const inTime = await get(line('Tue, 24 Nov 2026 [   12.3] eth0: up', '9.5'));
+  expect(inTime).toMatchObject({ cloudInitFinished: null, uptimeSeconds: 9.5 });
+  const inUptime = await get(line('Tue, 24 Nov 2026 10:00:00 +0000', '1.2.3'));
+  expect(inUptime).toMatchObject({ cloudInitFinished: null, uptimeSeconds: null });
+});
+
 test('what could drive a terminal is made harmless, the rest stays', async () => {
   const log =
     '\x1b[2J\x1b[1;1H\x1b[32m  OK  \x1b[0m ünï\tcode ☃\r\n\x1b]0;title\x07\x1bcbell\x07\x9b2J \u202egnirts\rover\n';

@@ -90,8 +90,9 @@ test('what is between two states is waited for first (states answered by the tes
 
   // A start that is sent while it is stopping would be refused.
   const stopping = watched('stopping', 'stopping');
-  const start = await changeState(stopping.client, { instanceId, action: 'start' });
+  const start = await changeState(stopping.client, { instanceId, action: 'start', onProgress });
   expect(start).toMatchObject({ stateBefore: 'stopping', state: 'running' });
+  expect(told.at(-1)).toBe(`waiting until ${instanceId} has passed its instance status check: `);
   expect(stopping.sent).toHaveLength(1);
 });
 
@@ -113,6 +114,7 @@ test('an instance in no state for it, or none at all, is an error, and nothing i
   const go = (instanceId: string, action: string) => changeState(client, { instanceId, action: action as Action });
   await expect(go(stopped, 'reboot')).rejects.toThrow(`${stopped} is stopped: start it instead`);
   await expect(go(gone, 'start')).rejects.toThrow(`${gone} is terminated: it does not come back`);
+  expect(await findLosses(client, { instanceId: gone, action: 'stop' })).toEqual([]);
   await expect(go(stopped, 'fly')).rejects.toThrow(RangeError);
   await expect(go('i-0123456789abcdef0', 'stop')).rejects.toMatchObject({ name: 'InvalidInstanceID.NotFound' });
   expect(sent).toEqual([]);
