@@ -11,16 +11,16 @@
  * ## Discussion
  * You can go on using the volume: the snapshot has what was on it when the call was answered, however long the copying
  * takes. That is minutes to hours for the first snapshot; later ones copy what has changed. If you press Ctrl-C, or
- * the wait fails, EC2 goes on copying: the error names the snapshots.
+ * the wait fails, at the latest after a day, EC2 goes on copying: the error names the snapshots.
  *
  * A snapshot is like the disk of a machine that lost power (crash-consistent): what programs and the file system
  * still held in memory is not in it. Journaling file systems and databases recover from that, if all their volumes
  * are of one moment: back up the instance. To be sure, stop the instance (2.20) or freeze the file system
  * (`fsfreeze`) before the call. Instance store is in no snapshot.
  *
- * The tag `paws:volume` has the id of the volume, because a copied snapshot (2.25) has a volume id that means nothing.
- * The tag `paws:set` is the same for all snapshots of one call for an instance. 2.9 restores by these tags, and 2.24
- * deletes old backups by them, sets as a whole.
+ * The tag `paws:volume` has the id of the volume: 2.9 finds a copy of the snapshot (2.25) by it, for that has a volume
+ * id that means nothing. The tag `paws:set` is the same for all snapshots of one call for an instance. 2.24 deletes old
+ * backups by these tags, sets as a whole.
  *
  * `SnapshotCreationPerVolumeRateExceeded`: wait 15 seconds between two snapshots of a volume.
  * `ConcurrentSnapshotLimitExceeded`: too many of this volume's snapshots are still being copied.
@@ -41,15 +41,15 @@
  * @permission ec2:CreateSnapshots on *
  * @permission ec2:CreateTags on arn:aws:ec2:*::snapshot/*
  * @permission ec2:DescribeSnapshots on *
- * @cost until it is deleted, $0.05 a month in us-east-1 (2026) for each GiB that is stored: of the first snapshot all
- * blocks that were ever written, of later ones those that have changed since
+ * @cost until it is deleted, for each GiB that is stored, $0.05 a month in AWS's example (2026), which names no region:
+ * of the first snapshot all blocks that were ever written, of later ones those that have changed since
  * @undo npx tsx recipes/setup/09-clean-up.ts {snapshotIds} --local --yes
  * @emulator LocalStack copies nothing: a snapshot is complete at once, and may follow another at once.
  * @book ec2.create_snapshot
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateSnapshot.html
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateSnapshots.html
  * @see https://docs.aws.amazon.com/ebs/latest/userguide/ebs-creating-snapshot.html
- * @see https://aws.amazon.com/ebs/pricing/
+ * @see https://docs.aws.amazon.com/ebs/latest/userguide/snapshot-archive-pricing.html
  */
 import {
   CreateSnapshotCommand,

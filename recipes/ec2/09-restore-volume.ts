@@ -5,22 +5,24 @@
  * A file is lost, a disk is damaged, or you want to look at data as it was last week, and there is a snapshot.
  *
  * ## Solution
- * Take the snapshot, or the newest complete one of a volume. Create a volume from it in the instance's Availability
+ * Take the snapshot, or the newest completed one of a volume. Create a volume from it in the instance's Availability
  * Zone, larger or of another type if you like. Attach it under the next free device name and wait.
  *
  * ## Discussion
- * The old volume, if it is there, stays as it is and where it is: mount both and copy what you need. To put the new one
- * in its place, use 2.22.
+ * The old volume stays as it is and where it is: mount both and copy what you need. 2.22 puts the new one in its place.
  *
- * The copy has the same UUIDs and labels as the original. XFS refuses to mount both at once, unless with
- * `mount -o nouuid`; and a machine that finds its root disk by UUID or label may start from the wrong one of two. Don't
- * restart an instance that has a copy of its own root volume attached: restore that one to another instance.
+ * The new volume has the same UUIDs and labels as the old one. XFS refuses to mount both at once, unless with
+ * `mount -o nouuid`; and Linux, which may find its root disk by them, may start from the wrong one of two. Restore a
+ * root volume to another instance, or don't restart this one while both are attached.
  *
- * A larger volume has a file system of the old size: grow partition and file system with `growpart` and `xfs_growfs`
- * or `resize2fs`.
+ * A larger volume has a file system of the old size: grow the partition, if it has one, with `growpart`, and the file
+ * system with `xfs_growfs` or `resize2fs`.
  *
- * The volume can be used at once, but each block is slow when it is first read: it comes from S3 at that moment.
- * With `--initialization-rate`, EC2 fetches all blocks at so many MiB a second, for a charge.
+ * The volume can be used at once, but is slow where EC2 has not fetched the data from S3 yet. `--initialization-rate`
+ * has it fetched at so many MiB a second. That is charged by this rate and the GiB of data, once and at once: deleting
+ * the volume does not save it.
+ *
+ * Of a volume whose snapshots are gone from the region a copy (2.25) is taken: the one that was copied last.
  *
  * The volume is encrypted, also if the snapshot is not. An encrypted snapshot of another account needs its key, too.
  * An archived snapshot has to be brought back first, with `aws ec2 restore-snapshot-tier`.
@@ -28,6 +30,7 @@
  * If a step fails, or you press Ctrl-C, the new volume is detached and deleted again, and what can't be is named.
  *
  * @before npx tsx recipes/ec2/01-launch-instance.ts --local
+ * @before npx tsx recipes/ec2/07-attach-volume.ts --size 8 --local
  * @before npx tsx recipes/ec2/08-back-up-volume.ts --local
  * @run npx tsx recipes/ec2/09-restore-volume.ts --local
  * @output
@@ -35,9 +38,9 @@
  *   start time   2026-11-24 20:41:15 UTC
  *   volume id    vol-4fee5f672509e4448
  *   volume type  gp3
- *   size         15 GiB
+ *   size         8 GiB
  *   instance id  i-c47ecbf7edd97566c
- *   device       /dev/sdf
+ *   device       /dev/sdg
  *   nvme path    /dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol4fee5f672509e4448
  * @permission ec2:DescribeSnapshots on *
  * @permission ec2:DescribeInstances on *
@@ -47,8 +50,8 @@
  * @permission ec2:AttachVolume on *
  * @permission ec2:DetachVolume on *
  * @permission ec2:DeleteVolume on arn:aws:ec2:*:*:volume/*
- * @cost until it is deleted, a gp3 volume is $0.08 a month for each GiB in us-east-1 (2026); it stays when its instance
- * is terminated
+ * @cost until it is deleted, also when its instance is terminated: for each GiB of gp3, $0.08 a month in the example of
+ * the pricing page (2026), which names no region. Without --size it is as large as the old one, and you are not asked
  * @undo npx tsx recipes/setup/09-clean-up.ts {volumeId} --local --yes
  * @emulator LocalStack copies no data, and has no archive and no initialization rate.
  * @book ec2.create_volume
@@ -56,6 +59,8 @@
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateVolume.html
  * @see https://docs.aws.amazon.com/ebs/latest/userguide/ebs-restoring-volume.html
  * @see https://docs.aws.amazon.com/ebs/latest/userguide/initalize-volume.html
+ * @see https://docs.aws.amazon.com/ebs/latest/userguide/recognize-expanded-volume-linux.html
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-booting-from-wrong-volume.html
  * @see https://aws.amazon.com/ebs/pricing/
  */
 import {
@@ -75,7 +80,7 @@ import { volumeTag } from './08-back-up-volume.ts';
 
 export interface RestoredVolume {
   snapshotId: string;
-  /** The moment of which the data is. */
+  /** The moment of which the data is; of a copied snapshot, when it was copied. */
   startTime: Date;
   volumeId: string;
   /** `gp3` */
@@ -115,7 +120,7 @@ const sizes: Record<string, [number, number]> = {
  * @param options.signal - Aborts the work; the volume is detached and deleted again.
  * @param options.onProgress - Called with a text for people.
  * @returns The volume, attached.
- * @throws RangeError or TypeError when size, type, iops, rate or device name can't be; Error when the snapshot can't be used.
+ * @throws RangeError or TypeError when an option can't be; Error when the snapshot can't be used.
  * @throws The SDK's error of the step that failed, once the volume is deleted; its message names what is left.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateVolume.html
  *
@@ -198,17 +203,8 @@ export async function restoreVolume(
     const created = { until: `${volumeId} is created`, signal, onProgress };
     await waitFor(waitUntilVolumeAvailable, ec2, { VolumeIds: [volumeId] }, created);
     const attachment = { instanceId, volumeId, device: place.device, signal, onProgress };
-    const { nvmePath } = await attachVolume(ec2, attachment);
-    return {
-      snapshotId,
-      startTime: StartTime as Date,
-      volumeId,
-      volumeType,
-      size,
-      instanceId,
-      device: place.device,
-      nvmePath,
-    };
+    const { device: name, nvmePath } = await attachVolume(ec2, attachment);
+    return { snapshotId, startTime: StartTime as Date, volumeId, volumeType, size, instanceId, device: name, nvmePath };
   } catch (error) {
     throw await undo(made, error, { onProgress });
   }
@@ -219,7 +215,8 @@ function unlessGone(error: Error): void {
 }
 
 /**
- * Finds the newest snapshot of a volume that can be restored: one of your own, completed and not archived.
+ * Finds the newest snapshot of a volume that can be restored: one of your own, completed and not archived. A copy is
+ * taken only if there is no other, because its time is that of the copying.
  *
  * @param ec2 - Of the snapshot's region.
  * @param options.volumeId - The volume; it need not exist any more.
@@ -237,17 +234,17 @@ export async function findSnapshot(
   ec2: EC2Client,
   { volumeId, signal }: { volumeId: string; signal?: AbortSignal },
 ): Promise<string> {
-  const found: Snapshot[] = [];
   // A copy of a snapshot has a volume id that means nothing, and the original's tags.
   for (const Name of ['volume-id', `tag:${volumeTag}`]) {
+    const found: Snapshot[] = [];
     const own = { OwnerIds: ['self'], Filters: [{ Name, Values: [volumeId] }] };
     for await (const { Snapshots = [] } of paginateDescribeSnapshots({ client: ec2 }, own, { abortSignal: signal })) {
       found.push(...Snapshots.filter(({ State, StorageTier }) => State === 'completed' && StorageTier !== 'archive'));
     }
+    const [newest] = found.sort((a, b) => Number(b.StartTime) - Number(a.StartTime));
+    if (newest?.SnapshotId) return newest.SnapshotId;
   }
-  const [newest] = found.sort((a, b) => Number(b.StartTime) - Number(a.StartTime));
-  if (!newest?.SnapshotId) throw new Error(`there is no snapshot of ${volumeId} that is completed and not archived`);
-  return newest.SnapshotId;
+  throw new Error(`there is no snapshot of ${volumeId} that is completed and not archived`);
 }
 
 // ---- command line: leave out when copying ----
@@ -271,7 +268,7 @@ recipe(import.meta, (command) =>
       const number = (text?: string) => (text === undefined ? undefined : Number(text));
       const numbers = { size: number(size), iops: number(iops), initializationRate: number(initializationRate) };
       const costly = Number(size) > 100 || iops || initializationRate;
-      if (costly && !local()) await confirm('Size, iops or initialization rate may cost dollars a month. Create it?');
+      if (costly && !local()) await confirm('Size, iops or initialization rate may cost dollars. Create it?');
       const instanceId = given ?? (await newestInstance(ec2));
       const found = id?.startsWith('vol-') ? await findSnapshot(ec2, { volumeId: id, signal }) : id;
       const snapshotId = found ?? (await newestSnapshot(ec2));

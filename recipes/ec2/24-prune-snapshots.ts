@@ -2,11 +2,11 @@
  * 2.24 Prune snapshots
  *
  * ## Problem
- * You back up your volumes every hour or day. Old backups cost, and you want fewer and fewer of them the older they are.
+ * You back up your volumes every hour or day. Old backups cost, and you want fewer of them the older they are.
  *
  * ## Solution
  * Find the backups that 2.8 made, and look at those of each volume and of each instance by themselves. Keep the newest
- * of each of the last 8 hours, 7 days, 4 weeks and 12 months that have a backup. Show what would go, ask, and delete it.
+ * of each of the last 8 hours, 7 days, 4 weeks and 12 months that have one. Show what would go, ask, and delete it.
  *
  * ## Discussion
  * Hours, days and weeks without a backup are not counted. So if the backups stop, the deleting stops too, and a second
@@ -14,12 +14,14 @@
  *
  * A set of an instance's snapshots is kept or deleted as a whole. These stay in any case: what 2.8 did not tag, what is
  * not completed, archived or locked, and what an image of yours needs, even a disabled one. With them stays their set.
- * A snapshot that a launch template names is not looked for.
+ * Copies (2.25) stay, too: all that you copy today have today's time, however old the data. What launch templates name
+ * is not looked for.
  *
- * Deleting is for good, unless the Recycle Bin has a rule for it. Each remaining snapshot still restores the whole
- * volume: EC2 keeps the blocks that others need, so you may save less than you expect.
+ * Deleting is for good, unless a retention rule of the Recycle Bin applies: there it costs as before, until its time is
+ * over. Each remaining snapshot still restores the whole volume: EC2 keeps the blocks that others need, so you may save
+ * less than you expect.
  *
- * Run it after each backup. To have AWS do both, look at Amazon Data Lifecycle Manager.
+ * Run it after each backup. Amazon Data Lifecycle Manager can do both for you.
  *
  * @before npx tsx recipes/ec2/01-launch-instance.ts --local
  * @before npx tsx recipes/ec2/08-back-up-volume.ts --local
@@ -29,17 +31,18 @@
  *   source                 start time               snapshot ids            kept as         outcome  problem
  *   vol-23cc672e6d4363eea  2026-11-24 20:30:00 UTC  snap-4307d6593c174b559  newest, hourly  kept     -
  *   vol-23cc672e6d4363eea  2026-11-24 20:29:58 UTC  snap-de7a58b4850a372ac  -               deleted  -
- * @run npx tsx recipes/ec2/24-prune-snapshots.ts --dry-run --local
  * @permission ec2:DescribeSnapshots on *
  * @permission ec2:DescribeImages on *
  * @permission ec2:DescribeLockedSnapshots on *
  * @permission ec2:DeleteSnapshot on arn:aws:ec2:*::snapshot/*
- * @cost nothing; what was deleted costs no more
+ * @cost nothing
  * @undo nothing
- * @emulator LocalStack knows neither locks nor disabled images: that they protect is shown with answers of the test's own.
+ * @emulator LocalStack has no locks and no disabled images: that they protect is shown with the test's own answers.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DeleteSnapshot.html
  * @see https://docs.aws.amazon.com/ebs/latest/userguide/ebs-deleting-snapshot.html
  * @see https://docs.aws.amazon.com/ebs/latest/userguide/ebs-snapshot-lock.html
+ * @see https://docs.aws.amazon.com/ebs/latest/userguide/recycle-bin.html
+ * @see https://docs.aws.amazon.com/ebs/latest/userguide/snapshot-lifecycle.html
  */
 import {
   DeleteSnapshotCommand,
@@ -59,12 +62,14 @@ export interface Rule {
   monthly: number;
 }
 
+type Selection = Partial<Rule> & { source?: string; signal?: AbortSignal };
+
 export interface PlannedBackup {
   /** The volume, or the instance for a set. */
   source: string;
   startTime: Date;
   snapshotIds: string[];
-  /** Why it is kept: `newest`, `hourly`, `locked`, `image ami-…`. Empty if it is to be deleted. */
+  /** Why it is kept: `newest`, `hourly`, `locked`, `copied`, `image ami-…`. Empty if it is to be deleted. */
   keptAs: string[];
 }
 
@@ -121,11 +126,8 @@ export function keepByRule(times: Date[], rule: Rule): string[][] {
  *
  * @param ec2 - Of the snapshots' region.
  * @param options.source - Only backups of this volume or instance. All by default.
- * @param options.hourly - Of how many hours one is kept. 8 by default.
- * @param options.daily - Of how many days. 7 by default.
- * @param options.weekly - Of how many weeks. 4 by default.
- * @param options.monthly - Of how many months. 12 by default.
  * @param options.signal - Aborts the search.
+ * @param options - The rest as in `Rule`: 8 hours, 7 days, 4 weeks and 12 months by default.
  * @returns The backups, by source, the newest first.
  * @throws RangeError when a number is negative or no integer, TypeError when the source is no id.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeSnapshots.html
@@ -137,16 +139,10 @@ export function keepByRule(times: Date[], rule: Rule): string[][] {
  */
 export async function planPruning(
   ec2: EC2Client,
-  {
-    source,
-    hourly = 8,
-    daily = 7,
-    weekly = 4,
-    monthly = 12,
-    signal,
-  }: { source?: string; signal?: AbortSignal } & Partial<Rule> = {},
+  { source, hourly = 8, daily = 7, weekly = 4, monthly = 12, signal }: Selection = {},
 ): Promise<PlannedBackup[]> {
-  if (source && !/^(vol|i)-/.test(source)) throw new TypeError(`"${source}" is neither vol-… nor i-…`);
+  // An empty one, as of a shell's variable that is not set, must not mean all.
+  if (source !== undefined && !/^(vol|i)-/.test(source)) throw new TypeError(`"${source}" is neither vol-… nor i-…`);
   const rule = { hourly, daily, weekly, monthly };
   keepByRule([], rule);
 
@@ -161,40 +157,41 @@ export async function planPruning(
 
   const protectedBy = await findProtected(ec2, signal);
   const backups = new Map<string, PlannedBackup>();
-  for (const { SnapshotId = '', StartTime, State, StorageTier, Tags } of found) {
-    const tag = (key: string) => Tags?.find(({ Key }) => Key === key)?.Value;
-    const set = tag(setTag);
-    const of = set?.split(' ')[0] || tag(volumeTag);
+  for (const { SnapshotId = '', VolumeId, StartTime, State, StorageTier, Tags } of found) {
+    const tags = Object.fromEntries((Tags ?? []).map(({ Key, Value }) => [Key, Value]));
+    const { [setTag]: set, [volumeTag]: volume } = tags;
+    const of = set?.split(' ')[0] || volume;
     if (!of || (source && of !== source)) continue;
-    // Snapshots of one set belong together, any other stands for itself.
+    // Snapshots of one set belong together, any other stands for itself. The oldest comes last: its time is taken.
     const { snapshotIds = [], keptAs = [] } = backups.get(set || SnapshotId) ?? {};
     snapshotIds.push(SnapshotId);
     if (State !== 'completed') keptAs.push('not completed');
     if (StorageTier === 'archive') keptAs.push('archived');
-    keptAs.push(...(protectedBy.get(SnapshotId) ?? []));
+    // A copy has its original's tags, and a volume id of no volume.
+    if (volume && volume !== VolumeId) keptAs.push('copied');
+    const why = protectedBy.get(SnapshotId);
+    if (why) keptAs.push(why);
     backups.set(set || SnapshotId, { source: of, startTime: StartTime as Date, snapshotIds, keptAs });
   }
 
-  const sources = new Set([...backups.values()].map((backup) => backup.source));
-  return [...sources].flatMap((of) => {
-    const ofSource = [...backups.values()].filter((backup) => backup.source === of);
-    // What can't be restored right now must not stand for its hour or day.
-    const usable = ofSource.filter(({ keptAs }) => !keptAs.includes('not completed') && !keptAs.includes('archived'));
+  const all = [...backups.values()];
+  return [...new Set(all.map((backup) => backup.source))].flatMap((of) => {
+    const ofSource = all.filter((backup) => backup.source === of);
+    // What can't be restored right now, or has another time than its data, must not stand for its hour or day.
+    const usable = ofSource.filter(({ keptAs }) => !/not completed|archived|copied/.test(`${keptAs}`));
     const times = usable.map(({ startTime }) => startTime);
     for (const [index, why] of keepByRule(times, rule).entries()) usable[index]?.keptAs.unshift(...why);
     return ofSource.map((backup) => ({ ...backup, keptAs: [...new Set(backup.keptAs)] }));
   });
 }
 
-/** The snapshots that must not be deleted, and why. */
-async function findProtected(ec2: EC2Client, signal?: AbortSignal): Promise<Map<string, string[]>> {
-  const found = new Map<string, string[]>();
-  const add = (id: string, why: string) => found.set(id, [...(found.get(id) ?? []), why]);
-
+/** The snapshots that must not be deleted, and why: one reason is enough. */
+async function findProtected(ec2: EC2Client, signal?: AbortSignal): Promise<Map<string, string>> {
+  const found = new Map<string, string>();
   const mine = { Owners: ['self'], IncludeDisabled: true, IncludeDeprecated: true };
   for await (const { Images = [] } of paginateDescribeImages({ client: ec2 }, mine, { abortSignal: signal })) {
     for (const { ImageId, BlockDeviceMappings = [] } of Images) {
-      for (const { Ebs } of BlockDeviceMappings) if (Ebs?.SnapshotId) add(Ebs.SnapshotId, `image ${ImageId}`);
+      for (const { Ebs } of BlockDeviceMappings) if (Ebs?.SnapshotId) found.set(Ebs.SnapshotId, `image ${ImageId}`);
     }
   }
 
@@ -203,7 +200,7 @@ async function findProtected(ec2: EC2Client, signal?: AbortSignal): Promise<Map<
     do {
       const page = await ec2.send(new DescribeLockedSnapshotsCommand({ NextToken }), { abortSignal: signal });
       for (const { SnapshotId = '', LockState } of page.Snapshots ?? []) {
-        if (LockState !== 'expired') add(SnapshotId, 'locked');
+        if (LockState !== 'expired') found.set(SnapshotId, 'locked');
       }
       NextToken = page.NextToken;
     } while (NextToken);
@@ -246,13 +243,12 @@ export async function pruneSnapshots(
     const left = [...backup.snapshotIds];
     try {
       signal?.throwIfAborted();
-      for (const SnapshotId of backup.snapshotIds) {
-        onProgress?.(`deleting ${SnapshotId}`);
+      for (; left[0]; left.shift()) {
+        onProgress?.(`deleting ${left[0]}`);
         // Not aborted by the signal: half a set is worth nothing.
-        await ec2.send(new DeleteSnapshotCommand({ SnapshotId })).catch((error: Error) => {
+        await ec2.send(new DeleteSnapshotCommand({ SnapshotId: left[0] })).catch((error: Error) => {
           if (error.name !== 'InvalidSnapshot.NotFound') throw error;
         });
-        left.shift();
       }
       pruned.push({ ...backup, outcome: 'deleted', problem: null });
     } catch (error) {
@@ -283,11 +279,8 @@ recipe(import.meta, (command) =>
       const backups = await planPruning(ec2, { source, ...rule, signal });
       if (dryRun) return print(backups, { keptAs: (why: string[]) => why.join(', ') || 'would be deleted' });
       const old = backups.filter(({ keptAs }) => keptAs.length === 0);
-      const list = old.map(
-        ({ source, startTime, snapshotIds }) => `  ${source} ${startTime.toISOString()}: ${snapshotIds}\n`,
-      );
-      if (old.length > 0)
-        await confirm(`${list.join('')}Delete these for good, and keep ${backups.length - old.length}?`);
+      const list = old.map((one) => `  ${one.source} ${one.startTime.toISOString()}: ${one.snapshotIds}\n`).join('');
+      if (old.length > 0) await confirm(`${list}Delete these for good, and keep ${backups.length - old.length}?`);
       const pruned = await pruneSnapshots(ec2, { backups, signal, onProgress: progress });
       print(pruned);
       const failed = pruned.filter(({ outcome }) => outcome === 'failed').length;

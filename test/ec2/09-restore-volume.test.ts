@@ -72,19 +72,17 @@ test('the volume is as large as asked, of the type asked, encrypted, tagged, in 
   expect(volumes.find(({ VolumeId }) => VolumeId === again.volumeId)?.Tags ?? []).toEqual([]);
 });
 
-test('by a volume its newest own snapshot is taken, by its id or by its tag, completed and not archived', async () => {
+test('by a volume its newest own snapshot is taken, completed and not archived; a copy, by its tag, only for want of one', async () => {
   const volumeId = await makeVolume();
   const days = (count: number) => new Date(Date.UTC(2026, 0, count));
   const usable = { State: 'completed', StorageTier: 'standard' };
   const asked: unknown[] = [];
-  const answers = [
-    [
-      { ...usable, SnapshotId: 'snap-old', StartTime: days(1) },
-      { ...usable, SnapshotId: 'snap-pending', StartTime: days(8), State: 'pending' },
-      { ...usable, SnapshotId: 'snap-archived', StartTime: days(9), StorageTier: 'archive' },
-    ],
-    [{ ...usable, SnapshotId: 'snap-copied', StartTime: days(2) }],
+  const unfit = [
+    { ...usable, SnapshotId: 'snap-pending', StartTime: days(8), State: 'pending' },
+    { ...usable, SnapshotId: 'snap-archived', StartTime: days(9), StorageTier: 'archive' },
   ];
+  const copies = [1, 3, 2].map((day) => ({ ...usable, SnapshotId: `snap-copied-${day}`, StartTime: days(day) }));
+  const answers = [unfit, copies, [...unfit, ...copies]];
   const client = ec2();
   client.middlewareStack.add(
     () => async (args) => {
@@ -93,20 +91,24 @@ test('by a volume its newest own snapshot is taken, by its id or by its tag, com
     },
     { step: 'initialize' },
   );
-  expect(await findSnapshot(client, { volumeId })).toBe('snap-copied');
+  expect(await findSnapshot(client, { volumeId })).toBe('snap-copied-3');
   expect(asked).toMatchObject([
     { OwnerIds: ['self'], Filters: [{ Name: 'volume-id', Values: [volumeId] }] },
     { OwnerIds: ['self'], Filters: [{ Name: 'tag:paws:volume', Values: [volumeId] }] },
   ]);
+  expect(await findSnapshot(client, { volumeId })).toBe('snap-copied-3');
+  expect(asked).toHaveLength(3);
 
   await expect(findSnapshot(ec2(), { volumeId })).rejects.toThrow(`there is no snapshot of ${volumeId} that is`);
-  // One of this volume, and one of another that says by its tag that it is a copy.
-  const first = await makeSnapshot(volumeId);
-  expect(await findSnapshot(ec2(), { volumeId })).toBe(first);
+  // One of another volume that says by its tag that it is a copy, and an older one of this volume.
+  const copied = { 'paws:volume': volumeId };
+  const gone = 'vol-0123456789abcdef0';
+  const [first, copy] = [await makeSnapshot(volumeId), await makeSnapshot(undefined, { 'paws:volume': gone })];
   await new Promise((done) => setTimeout(done, 1100));
-  const copy = await makeSnapshot(undefined, { 'paws:volume': volumeId });
+  await makeSnapshot(undefined, copied);
+  expect(await findSnapshot(ec2(), { volumeId })).toBe(first);
   const instanceId = await launch('us-east-1a', [{ Key: 'paws', Value: '2.1' }]);
-  const { stdout } = await restore(`${volumeId} --json`);
+  const { stdout } = await restore(`${gone} --json`);
   expect(JSON.parse(stdout)).toMatchObject({ snapshotId: copy, instanceId });
 });
 

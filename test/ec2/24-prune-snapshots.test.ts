@@ -23,6 +23,7 @@ interface Told {
   id: string;
   time: Date;
   tags: Record<string, string>;
+  copied: boolean;
   state: string;
   tier: string;
   image: 'none' | 'available' | 'disabled';
@@ -41,8 +42,9 @@ function ec2Of(world: Map<string, Told>): EC2Client {
       // Of others', too, if nobody says 'self'; but for the filter it would be all that there are.
       expect(input.OwnerIds).toEqual(['self']);
       const { items, NextToken } = page([...world.values()], input);
-      const Snapshots = items.map(({ id, time, tags, state, tier }) => ({
+      const Snapshots = items.map(({ id, time, tags, copied, state, tier }) => ({
         SnapshotId: id,
+        VolumeId: copied ? 'vol-ffffffff' : tags['paws:volume'],
         StartTime: time,
         State: state,
         StorageTier: tier,
@@ -103,6 +105,7 @@ const rules = fc.oneof(
 const mostly = <T>(usual: T, ...others: T[]) =>
   fc.oneof({ weight: 12, arbitrary: fc.constant(usual) }, fc.constantFrom(...others));
 const members = fc.record({
+  copied: mostly(false, true),
   state: mostly('completed', 'pending', 'error'),
   tier: mostly('standard', 'archive'),
   image: mostly<Told['image']>('none', 'available', 'disabled'),
@@ -197,7 +200,7 @@ describe('over random histories, on an EC2 of the test', () => {
     );
   });
 
-  test('what stays is what the rule, an image, a lock, an archive or its own making keeps, sets whole; a second run deletes nothing', async () => {
+  test('what stays is what the rule, an image, a lock, an archive, its being a copy or its own making keeps, sets whole; a second run deletes nothing', async () => {
     let deletedInAll = 0;
     await fc.assert(
       fc.asyncProperty(histories, rules, async (history, rule) => {
@@ -211,7 +214,7 @@ describe('over random histories, on an EC2 of the test', () => {
         for (const source of ['vol-1', 'vol-2', 'i-1', 'i-2']) {
           const own = all.filter((backup) => backup.source === source);
           const usable = own.filter(({ snapshots }) =>
-            snapshots.every(({ state, tier }) => state === 'completed' && tier === 'standard'),
+            snapshots.every(({ copied, state, tier }) => !copied && state === 'completed' && tier === 'standard'),
           );
           const expected = expectedTimes(
             usable.map(({ time }) => time),
@@ -312,7 +315,7 @@ test('what an image needs stays, and what another one deletes meanwhile counts a
   await backUpVolume(ec2(), { volumeId });
   const rule = { hourly: 0, daily: 0, weekly: 0, monthly: 0 };
   const backups = await planPruning(ec2(), { source: volumeId, ...rule });
-  expect(backups.map(({ keptAs }) => keptAs)).toEqual([['newest'], [`image ${ImageId}`]]);
+  expect(backups.map(({ keptAs }) => keptAs)).toEqual([['newest'], ['copied', `image ${ImageId}`]]);
 
   const gone = [{ source: volumeId, startTime: new Date(), snapshotIds: ['snap-0123456789abcdef0'], keptAs: [] }];
   expect(await pruneSnapshots(ec2(), { backups: gone })).toMatchObject([{ outcome: 'deleted' }]);
@@ -358,7 +361,10 @@ test('Ctrl-C lets the deletion that is under way end, and begins no other', asyn
 });
 
 test('a wrong number or source is refused before anything is asked for', async () => {
-  const [unknown, ...results] = await Promise.all([prune('foo'), prune('--daily x --yes'), prune('--daily " " --yes')]);
+  const [unknown, empty, ...results] = await Promise.all(
+    ['foo', '"" --yes', '--daily x --yes', '--daily " " --yes'].map((options) => prune(options)),
+  );
+  expect(empty).toMatchObject({ code: 2, stdout: '', stderr: 'Error: "" is neither vol-… nor i-…\n' });
   expect(unknown).toMatchObject({ code: 2, stdout: '', stderr: 'Error: "foo" is neither vol-… nor i-…\n' });
   for (const result of results) {
     expect(result).toMatchObject({ code: 2, stdout: '', stderr: 'Error: daily takes a whole number, not NaN\n' });
