@@ -14,18 +14,16 @@
  * of the one that the instance got at its launch, so while the instance runs you pay no more than before. It goes on
  * costing while the instance is stopped, and after it is terminated: release it (`--release`, or 1.9).
  *
- * Connections to the instance's old address break, and that address is gone for good. After a release the instance
- * gets another public address within minutes. A released address may be given to somebody else: take it out of your
- * DNS first.
+ * The instance's old address is gone for good. After a release it gets another one within minutes, if it had one at its
+ * launch and has a single network interface. A released address may be given to somebody else: take it out of your DNS
+ * first.
  *
  * An address that is associated with another instance stays there, unless you name it by `--allocation-id` and add
  * `--allow-reassociation`. If the instance had another Elastic IP address, that one is kept, free, and goes on costing.
  *
  * Addresses belong to a region, and an account may have five in each: `AddressLimitExceeded`; ask for more in Service
- * Quotas. For a name that stays, a DNS record or a load balancer needs no fixed address.
- *
- * To be reached, the instance's subnet needs a route to an internet gateway, and its security group a rule (2.17). An
- * instance with several network interfaces is refused by EC2: associate the address with one of them.
+ * Quotas. To be reached, the instance's subnet needs a route to an internet gateway, and its security group a rule
+ * (2.17). An instance with several network interfaces is refused by EC2: associate the address with one of them.
  *
  * @before npx tsx recipes/ec2/01-launch-instance.ts --local
  * @run npx tsx recipes/ec2/06-elastic-ip.ts --local --yes
@@ -43,13 +41,13 @@
  * @permission ec2:AssociateAddress on *
  * @permission ec2:DisassociateAddress on *
  * @permission ec2:ReleaseAddress on arn:aws:ec2:*:*:elastic-ip/*
- * @cost $0.005 an hour, about $3.65 a month, for each address, until it is released (2026)
+ * @cost $0.005 an hour, about $3.65 a month, for each address, until it is released (us-east-1, October 2026)
  * @undo npx tsx recipes/setup/09-clean-up.ts {allocationId} --local --yes
  * @emulator LocalStack's addresses lead nowhere, and it leaves an instance its old Elastic IP address beside the new.
  * @book ec2.allocate_address
  * @book ec2.associate_address
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_AssociateAddress.html
- * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/elastic-ip-addresses-eip.html
+ * @see https://docs.aws.amazon.com/vpc/latest/userguide/vpc-eip-overview.html
  * @see https://aws.amazon.com/vpc/pricing/
  */
 import {
@@ -73,6 +71,15 @@ export interface ElasticIp {
   associationId: string | null;
 }
 
+/** Which address, for which instance. */
+export interface Wanted {
+  instanceId: string;
+  /** By default the instance's own address, a free one with all `tags`, or a new one. */
+  allocationId?: string;
+  /** To find a free address by, and to put on one that is allocated. None by default. */
+  tags?: Record<string, string>;
+}
+
 export interface GivenIp {
   instanceId: string;
   allocationId: string;
@@ -89,10 +96,8 @@ export interface GivenIp {
  * Gives an instance an Elastic IP address. Where it has one already, nothing is changed.
  *
  * @param ec2 - Of the instance's region.
- * @param options.instanceId - The instance.
- * @param options.allocationId - The address. By default the instance's own, a free one with all `tags`, or a new one.
+ * @param options - Which address for which instance: see `Wanted`.
  * @param options.allowReassociation - Whether the address may be taken from another instance. False by default.
- * @param options.tags - Tags to find a free address by, and to put on one that is allocated. None by default.
  * @param options.signal - Aborts the work; what was allocated is released.
  * @returns The address, associated with the instance.
  * @throws RangeError when there is no such address.
@@ -107,24 +112,15 @@ export interface GivenIp {
  */
 export async function elasticIp(
   ec2: EC2Client,
-  {
-    instanceId,
-    allocationId,
-    allowReassociation = false,
-    tags = {},
-    signal,
-  }: {
-    instanceId: string;
-    allocationId?: string;
-    allowReassociation?: boolean;
-    tags?: Record<string, string>;
-    signal?: AbortSignal;
-  },
+  { allowReassociation = false, signal, ...wanted }: Wanted & { allowReassociation?: boolean; signal?: AbortSignal },
 ): Promise<GivenIp> {
-  const { own, chosen } = await findIps(ec2, { instanceId, allocationId, tags });
-  const result = { instanceId, allocated: false, takenFrom: null, replaced: null };
+  const { instanceId, tags = {} } = wanted;
+  const { own, chosen } = await findIps(ec2, wanted);
   // To associate it once more would change nothing, but AWS may charge for it.
-  if (own && own === chosen) return { ...result, allocationId: own.allocationId, address: own.address };
+  if (own && own === chosen) {
+    const { allocationId, address } = own;
+    return { instanceId, allocationId, address, allocated: false, takenFrom: null, replaced: null };
+  }
   if (chosen?.associationId && !allowReassociation) {
     const user = chosen.instanceId ?? 'something that is no instance';
     throw new Error(`${chosen.address} is in use by ${user}; it is taken from there only with allowReassociation`);
@@ -171,7 +167,7 @@ export async function elasticIp(
  * Finds the Elastic IP address that an instance has, and the one that it would be given.
  *
  * @param ec2 - Of the instance's region.
- * @param options - As for `elasticIp`.
+ * @param options - See `Wanted`.
  * @returns The instance's own address, and the chosen one; null where there is none, so that one has to be allocated.
  * @throws RangeError when there is no address of this allocation id.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeAddresses.html
@@ -183,7 +179,7 @@ export async function elasticIp(
  */
 export async function findIps(
   ec2: EC2Client,
-  { instanceId, allocationId, tags = {} }: { instanceId: string; allocationId?: string; tags?: Record<string, string> },
+  { instanceId, allocationId, tags = {} }: Wanted,
 ): Promise<{ own: ElasticIp | null; chosen: ElasticIp | null }> {
   const { Addresses = [] } = await ec2.send(new DescribeAddressesCommand({}));
   const ips = Addresses.map(({ AllocationId, PublicIp, InstanceId, AssociationId, Tags = [] }) => ({
@@ -196,10 +192,7 @@ export async function findIps(
   const own = ips.find((ip) => ip.instanceId === instanceId) ?? null;
   if (allocationId) {
     const chosen = ips.find((ip) => ip.allocationId === allocationId);
-    if (!chosen) {
-      const there = ips.map((ip) => ip.allocationId).join(', ') || 'none';
-      throw new RangeError(`there is no address ${allocationId} in this region; there is ${there}`);
-    }
+    if (!chosen) throw new RangeError(`there is no address ${allocationId} in this region`);
     return { own, chosen };
   }
   // Without tags any address of the account would do, and that might be somebody else's.

@@ -11,16 +11,19 @@
  * ## Discussion
  * A volume can only be attached within its zone; a snapshot of it (2.8) can be restored in any of the region (2.9).
  *
- * The new volume is encrypted, with the account's default key for EBS, and of the type gp3 (CreateVolume's own default
- * is the older gp2): 3,000 I/O operations and 125 MiB a second at any size.
+ * The new volume is encrypted, with the account's default key for EBS; if that is a key of your own, you need
+ * permissions on it, too. It is of the type gp3 (CreateVolume's own default is the older gp2), with the 3,000 I/O
+ * operations and 125 MiB a second that a gp3 volume has by default.
  *
- * The device name is one for EC2. Linux on today's instances (Nitro) calls the disk `/dev/nvme1n1`, in any order, so
- * find it by the path that is printed; older ones (Xen) call it `/dev/xvdf` for `/dev/sdf`. A new volume is empty:
- * look with `lsblk -f`, make a file system once with `sudo mkfs -t xfs PATH`, which erases a volume, and mount it.
+ * The device name is one for EC2. Linux on today's instances (Nitro) calls the disk `/dev/nvme1n1` or the like, in any
+ * order: find it by the path that is printed, which udev makes of its serial number, the volume id (`lsblk -o +SERIAL`
+ * shows it). A new volume is empty: make a file system on it once, with `sudo mkfs -t xfs PATH`, which erases it, and
+ * mount it (2.23).
  *
  * A volume stays, and costs, when its instance is terminated, unless `--delete-on-termination` is given. If a step
  * fails, or you press Ctrl-C, it is detached again, and deleted if this run created it. Each run creates one more; with
- * `--volume-id` it attaches that one, or finds that it is attached.
+ * `--volume-id` it attaches that one, or finds that it is attached. One that another instance has is refused, also
+ * where several could share it (Multi-Attach).
  *
  * @before npx tsx recipes/ec2/01-launch-instance.ts --local
  * @run npx tsx recipes/ec2/07-attach-volume.ts --size 8 --local
@@ -39,7 +42,7 @@
  * @permission ec2:ModifyInstanceAttribute on arn:aws:ec2:*:*:instance/*
  * @permission ec2:DetachVolume on *
  * @permission ec2:DeleteVolume on arn:aws:ec2:*:*:volume/*
- * @cost a gp3 volume is $0.08 a month for each GiB in us-east-1 (2026), attached or not, until it is deleted
+ * @cost a gp3 volume is $0.08 a month for each GiB in us-east-1 (October 2026), attached or not, until it is deleted
  * @undo npx tsx recipes/setup/09-clean-up.ts {volumeId} --local --yes
  * @emulator LocalStack attaches at once, has no disks, and checks neither zone nor device name; the recipe does.
  * @book ec2.create_volume
@@ -47,6 +50,7 @@
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_AttachVolume.html
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html
  * @see https://docs.aws.amazon.com/ebs/latest/userguide/identify-nvme-ebs-device.html
+ * @see https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html
  * @see https://aws.amazon.com/ebs/pricing/
  */
 import {
@@ -55,7 +59,6 @@ import {
   DeleteVolumeCommand,
   DescribeInstancesCommand,
   DescribeVolumesCommand,
-  DetachVolumeCommand,
   EC2Client,
   ModifyInstanceAttributeCommand,
   waitUntilVolumeAvailable,
@@ -63,6 +66,7 @@ import {
 } from '@aws-sdk/client-ec2';
 import { type Made, undo } from '../../shared/undo.ts';
 import { waitFor } from '../../shared/wait.ts';
+import { detachVolume } from './31-detach-volume.ts';
 
 export interface AttachedVolume {
   instanceId: string;
@@ -110,9 +114,7 @@ export async function addVolume(
   ec2: EC2Client,
   { size, tags = {}, ...options }: Options & { size: number; tags?: Record<string, string> },
 ): Promise<AttachedVolume> {
-  if (!Number.isInteger(size) || size < 1 || size > 65_536) {
-    throw new RangeError(`a gp3 volume has 1 to 65,536 whole GiB, not ${size}`);
-  }
+  checkSize(size);
   const { device, availabilityZone } = await findDevice(ec2, options);
   const { signal, onProgress } = options;
   signal?.throwIfAborted();
@@ -140,6 +142,11 @@ export async function addVolume(
   }
 }
 
+function checkSize(size: number): void {
+  if (Number.isInteger(size) && size >= 1 && size <= 65_536) return;
+  throw new RangeError(`a gp3 volume has 1 to 65,536 whole GiB, not ${size}`);
+}
+
 /**
  * Attaches a volume to an instance and waits until it is attached. One that is attached to it already stays so.
  *
@@ -147,7 +154,7 @@ export async function addVolume(
  * @param options.volumeId - The volume. It has to be free, or attached to this instance.
  * @param options - The rest as in `Options`.
  * @returns The volume, attached.
- * @throws RangeError when the volume is of another zone, or the device name can't be used.
+ * @throws RangeError when the volume is of another zone or at another instance, or the device name can't be used.
  * @throws The SDK's error of the step that failed, once the volume is detached; its message names what is left.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_AttachVolume.html
  *
@@ -162,7 +169,10 @@ export async function attachVolume(
 ): Promise<AttachedVolume> {
   const abort = { abortSignal: signal };
   const { Volumes: [volume] = [] } = await ec2.send(new DescribeVolumesCommand({ VolumeIds: [volumeId] }), abort);
-  const there = volume?.Attachments?.find(({ InstanceId }) => InstanceId === instanceId);
+  const [there] = volume?.Attachments ?? [];
+  if (there && (there.InstanceId !== instanceId || !/^attach/.test(`${there.State}`))) {
+    throw new RangeError(`${volumeId} is ${there.State} at ${there.InstanceId}: it has to be detached first (2.31)`);
+  }
   if (there && device && there.Device !== device) {
     throw new RangeError(`${volumeId} is attached to ${instanceId} already, as ${there.Device}`);
   }
@@ -182,11 +192,10 @@ export async function attachVolume(
     }
 
     // The volume is `in-use` while it is still `attaching`. The waiter goes on while nothing fits the filters.
-    const wanted = { 'volume-id': volumeId, 'attachment.instance-id': instanceId, 'attachment.status': 'attached' };
-    const Filters = Object.entries(wanted).map(([Name, value]) => ({ Name, Values: [value] }));
+    const input = { VolumeIds: [volumeId], Filters: [{ Name: 'attachment.status', Values: ['attached'] }] };
     const until = `${volumeId} is attached to ${instanceId}`;
-    const { Volumes } = await waitFor(waitUntilVolumeInUse, ec2, { Filters }, { until, signal, onProgress });
-    const now = Volumes?.[0]?.Attachments?.find(({ InstanceId }) => InstanceId === instanceId);
+    const { Volumes } = await waitFor(waitUntilVolumeInUse, ec2, input, { until, signal, onProgress });
+    const now = Volumes?.[0]?.Attachments?.[0];
 
     // AttachVolume has no parameter for this.
     if (deleteOnTermination !== undefined && deleteOnTermination !== now?.DeleteOnTermination) {
@@ -207,37 +216,11 @@ export async function attachVolume(
 }
 
 /**
- * Detaches a volume and waits until it is free. Unmount it before: what is in memory only is lost.
- *
- * @param ec2 - Of the volume's region.
- * @param options.volumeId - The volume; it may be detached already.
- * @param options - The rest as in `Options`; the signal aborts the wait only.
- * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DetachVolume.html
- *
- * @example
- * const ec2 = new EC2Client({});
- * await detachVolume(ec2, { volumeId: 'vol-0123456789abcdef0' });
- * console.log('free');
- */
-export async function detachVolume(
-  ec2: EC2Client,
-  { volumeId, signal, onProgress }: Pick<Options, 'signal' | 'onProgress'> & { volumeId: string },
-): Promise<void> {
-  const VolumeIds = [volumeId];
-  const { Volumes: [volume] = [] } = await ec2.send(new DescribeVolumesCommand({ VolumeIds }), { abortSignal: signal });
-  for (const { InstanceId, State } of volume?.Attachments ?? []) {
-    if (State !== 'detaching') await ec2.send(new DetachVolumeCommand({ VolumeId: volumeId, InstanceId }));
-  }
-  const until = `${volumeId} is detached`;
-  await waitFor(waitUntilVolumeAvailable, ec2, { VolumeIds }, { until, signal, onProgress });
-}
-
-/**
- * Finds a device name that is free on an instance, among those that AWS recommends; or checks yours.
+ * Finds a device name that is free on an instance, or checks yours.
  *
  * @param ec2 - Of the instance's region.
  * @param options.instanceId - The instance.
- * @param options.device - The name that you want. The next free one of `/dev/sdf` to `/dev/sdp` by default.
+ * @param options.device - The name that you want. By default the next free one that AWS recommends.
  * @returns The name, and the zone that a volume must be in.
  * @throws RangeError when the name is none or is in use; Error when the instance is neither running nor stopped.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html
@@ -285,9 +268,10 @@ recipe(import.meta, (command) =>
     .addOption(yes)
     .action(async (given, { size, volumeId, ...options }) => {
       if (size && volumeId) throw new TypeError('--size is for a new volume: it goes not with --volume-id');
+      const gib = Number(size ?? 8);
+      checkSize(gib);
       const ec2 = connect(EC2Client);
       const instanceId = given ?? (await newestInstance(ec2));
-      const gib = Number(size ?? 8);
       if (gib > 100 && !local()) await confirm(`Create ${gib} GiB, for about $${Math.round(gib * 0.08)} a month?`);
       const more = { instanceId, ...options, signal: interrupted(), onProgress: progress };
       const result = volumeId

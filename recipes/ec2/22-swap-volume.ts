@@ -12,8 +12,9 @@
  * ## Discussion
  * If a step fails, or the instance does not come up with the new volume, or you press Ctrl-C, all is put back: the
  * old volume in its place, the new one where it was, the instance running again. That takes minutes, too. What can't
- * be put back is named. All permissions are tried by dry runs before the instance is stopped. Only a process that is
- * killed, or a second Ctrl-C, leaves things half-way: 2.7 attaches a volume (`--volume-id`), 2.20 starts an instance.
+ * be put back is named. EC2's permissions are tried by dry runs before the instance is stopped, those on a KMS key are
+ * not. A process that is killed, or a second Ctrl-C, leaves things half-way: 2.7 attaches a volume (`--volume-id`),
+ * 2.20 starts an instance.
  *
  * Stopping ends what runs on the instance. What is on its instance store is lost, and its public address changes
  * unless it is an Elastic IP address (2.6). An Auto Scaling group takes a stopped instance for a failed one and
@@ -21,9 +22,10 @@
  *
  * The new volume must be in the instance's Availability Zone, and free or attached to the same instance. In place of a
  * root volume it must hold a system that boots. It takes over whether it is deleted with the instance; the old volume
- * is free then, and costs until you delete it.
+ * is free then, and costs until you delete it. Neither may be on another instance, too (Multi-Attach).
  *
- * CreateReplaceRootVolumeTask needs no stop, but makes the new root volume itself, from a snapshot of the old one.
+ * CreateReplaceRootVolumeTask needs no stop, but a reboot, and makes the new root volume itself: of a snapshot of the
+ * old one, or of an image.
  *
  * @before npx tsx recipes/ec2/01-launch-instance.ts --local
  * @before npx tsx recipes/ec2/07-attach-volume.ts --size 8 --local
@@ -42,14 +44,15 @@
  * @permission ec2:StopInstances on arn:aws:ec2:*:*:instance/*
  * @permission ec2:DetachVolume on *
  * @permission ec2:AttachVolume on *
- * @permission ec2:ModifyInstanceAttribute on *
- * @permission ec2:StartInstances on *
+ * @permission ec2:ModifyInstanceAttribute on arn:aws:ec2:*:*:instance/*
+ * @permission ec2:StartInstances on arn:aws:ec2:*:*:instance/*
  * @permission ec2:DescribeInstanceStatus on *
  * @cost nothing new; the volume that is kept costs as before
  * @undo npx tsx recipes/ec2/22-swap-volume.ts {instanceId} --device {device} --volume-id {keptVolumeId} --local --yes
  * @emulator LocalStack stops, starts, detaches and attaches at once, in any order, and boots nothing.
- * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DetachVolume.html
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_AttachVolume.html
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/replace-root.html
+ * @see https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html
  */
 import {
   AttachVolumeCommand,
@@ -69,7 +72,7 @@ import {
 } from '@aws-sdk/client-ec2';
 import { type Made, undo } from '../../shared/undo.ts';
 import { waitFor } from '../../shared/wait.ts';
-import { detachVolume } from './07-attach-volume.ts';
+import { detachVolume } from './31-detach-volume.ts';
 
 export interface SwappedVolume {
   instanceId: string;
@@ -85,6 +88,8 @@ export interface SwappedVolume {
   /** The public IPv4 address that the instance has now; null if it has none. */
   address: string | null;
 }
+
+type Wait = { signal?: AbortSignal; onProgress?: (text: string) => void };
 
 /**
  * Puts another volume in the place of one of an instance's, which is stopped for it and started again.
@@ -108,27 +113,15 @@ export interface SwappedVolume {
  */
 export async function swapVolume(
   ec2: EC2Client,
-  {
-    instanceId,
-    volumeId,
-    signal,
-    onProgress,
-    device: wanted,
-  }: {
-    instanceId: string;
-    volumeId: string;
-    device?: string;
-    signal?: AbortSignal;
-    onProgress?: (text: string) => void;
-  },
+  { instanceId, volumeId, device: wanted, ...wait }: { instanceId: string; volumeId: string; device?: string } & Wait,
 ): Promise<SwappedVolume> {
+  const { signal, onProgress } = wait;
   const instance = await findInstance(ec2, instanceId);
   const { State, Placement, RootDeviceName, BlockDeviceMappings = [] } = instance;
   const device = wanted ?? (RootDeviceName as string);
   if (!/^(running|stopped)$/.test(`${State?.Name}`)) {
     throw new Error(`${instanceId} is ${State?.Name}; volumes can be swapped while it is running or stopped`);
   }
-  const wasRunning = State?.Name === 'running';
   const places = BlockDeviceMappings.map(({ DeviceName, Ebs }) => ({
     id: Ebs?.VolumeId as string,
     device: DeviceName as string,
@@ -143,31 +136,32 @@ export async function swapVolume(
   const result = { instanceId, device, volumeId, deleteOnTermination };
   if (oldId === volumeId) return { ...result, keptVolumeId: null, ...stateOf(instance) };
 
-  const { Volumes: [volume] = [] } = await ec2.send(new DescribeVolumesCommand({ VolumeIds: [volumeId] }));
-  const { AvailabilityZone, Attachments = [] } = volume ?? {};
-  if (AvailabilityZone !== Placement?.AvailabilityZone) {
-    const zones = `${volumeId} is in ${AvailabilityZone}, ${instanceId} in ${Placement?.AvailabilityZone}`;
-    throw new RangeError(`${zones}: they must be in the same Availability Zone`);
+  const { Volumes = [] } = await ec2.send(new DescribeVolumesCommand({ VolumeIds: [oldId, volumeId] }));
+  for (const { VolumeId, AvailabilityZone, Attachments = [] } of Volumes) {
+    const elsewhere = Attachments.find(({ InstanceId }) => InstanceId !== instanceId);
+    if (elsewhere) throw new RangeError(`${VolumeId} is attached to ${elsewhere.InstanceId}: detach it first (2.31)`);
+    if (AvailabilityZone !== Placement?.AvailabilityZone) {
+      const zones = `${VolumeId} is in ${AvailabilityZone}, ${instanceId} in ${Placement?.AvailabilityZone}`;
+      throw new RangeError(`${zones}: they must be in the same Availability Zone`);
+    }
   }
-  const elsewhere = Attachments.find(({ InstanceId }) => InstanceId !== instanceId);
-  if (elsewhere) throw new RangeError(`${volumeId} is attached to ${elsewhere.InstanceId}: detach it first`);
   const earlier = places.find(({ id }) => id === volumeId);
 
   // A permission that is missing must not come to light while the instance has no volume.
+  const all = { InstanceIds: [instanceId], DryRun: true };
+  await expectDryRun(ec2.send(new StopInstancesCommand(all)));
   for (const VolumeId of [oldId, volumeId]) {
     const ids = { InstanceId: instanceId, VolumeId, DryRun: true };
     await expectDryRun(ec2.send(new DetachVolumeCommand(ids)));
     await expectDryRun(ec2.send(new AttachVolumeCommand({ ...ids, Device: device })));
   }
   await expectDryRun(ec2.send(new ModifyInstanceAttributeCommand({ ...keep(instanceId, place), DryRun: true })));
-  const all = { InstanceIds: [instanceId], DryRun: true };
-  await expectDryRun(ec2.send(new StopInstancesCommand(all)));
   await expectDryRun(ec2.send(new StartInstancesCommand(all)));
 
   // How a step is undone is noted before the step is tried: the answer to a request can be lost, so each function
   // looks for itself what there is to do. The signal aborts waits, but no request that changes something.
   const done: Made[] = [];
-  const there = actionsOn(ec2, instanceId, { signal, onProgress });
+  const there = actionsOn(ec2, instanceId, wait);
   const back = actionsOn(ec2, instanceId, { onProgress });
   const step = async <T>(id: string, act: () => Promise<T>, takeBack: () => Promise<unknown>): Promise<T> => {
     signal?.throwIfAborted();
@@ -176,6 +170,7 @@ export async function swapVolume(
     return act();
   };
   try {
+    const wasRunning = State?.Name === 'running';
     if (wasRunning) await step(`${instanceId} (stopped)`, there.stop, back.start);
     for (const one of earlier ? [earlier, place] : [place]) {
       await step(
@@ -194,8 +189,7 @@ export async function swapVolume(
     if (wasRunning) {
       now = await step(`${instanceId} (running)`, there.start, back.stop);
       // Running is not ready: a root volume that holds no system is found out here.
-      const until = `${instanceId} has passed its status checks`;
-      const ready = { until, seconds: 600, signal, onProgress };
+      const ready = { until: `${instanceId} has passed its status checks`, seconds: 600, ...wait };
       await waitFor(waitUntilInstanceStatusOk, ec2, { InstanceIds: [instanceId] }, ready);
     }
     return { ...result, keptVolumeId: oldId, ...stateOf(now) };
@@ -220,27 +214,22 @@ function stateOf({ State, PublicIpAddress }: Instance): { state: string; address
   return { state: State?.Name as string, address: PublicIpAddress || null };
 }
 
-/** Has a volume deleted with its instance, or not, as it was before: AttachVolume forgets it. */
-function keep(InstanceId: string, { device, deleteOnTermination }: Place) {
-  return {
-    InstanceId,
-    BlockDeviceMappings: [{ DeviceName: device, Ebs: { DeleteOnTermination: deleteOnTermination } }],
-  };
+/** Has a volume deleted with its instance, or not, as it was before: AttachVolume has no parameter for it. */
+function keep(InstanceId: string, { device: DeviceName, deleteOnTermination: DeleteOnTermination }: Place) {
+  return { InstanceId, BlockDeviceMappings: [{ DeviceName, Ebs: { DeleteOnTermination } }] };
 }
 
-/** DryRunOperation is a yes. Only a no counts: other errors are about the state of things, which is to change. */
+/** EC2 answers DryRunOperation if it may be done. Only a no counts: another error may be of a state that will change. */
 async function expectDryRun(answer: Promise<unknown>): Promise<void> {
   await answer.catch((error: Error) => {
     if (/denied|unauthorized/i.test(error.name)) throw error;
   });
 }
 
-type Wait = { signal?: AbortSignal; onProgress?: (text: string) => void };
-
 /** The steps, each of which looks first and waits until it is done. */
 function actionsOn(ec2: EC2Client, instanceId: string, wait: Wait) {
   const all = { InstanceIds: [instanceId] };
-  const stateNow = async () => (await findInstance(ec2, instanceId)).State?.Name;
+  const isNow = async (...states: string[]) => states.includes(`${(await findInstance(ec2, instanceId)).State?.Name}`);
   const running = () => waitFor(waitUntilInstanceRunning, ec2, all, { until: `${instanceId} is running`, ...wait });
   // Shutdown scripts may take long.
   const stopped = () =>
@@ -248,13 +237,13 @@ function actionsOn(ec2: EC2Client, instanceId: string, wait: Wait) {
   return {
     async stop() {
       // While it starts it can't be stopped. If it fails to start, it stops by itself.
-      if ((await stateNow()) === 'pending') await running().catch(() => {});
-      await ec2.send(new StopInstancesCommand(all));
+      if (await isNow('pending')) await running().catch(() => {});
+      if (!(await isNow('stopping', 'stopped'))) await ec2.send(new StopInstancesCommand(all));
       await stopped();
     },
     async start() {
-      if ((await stateNow()) === 'stopping') await stopped();
-      await ec2.send(new StartInstancesCommand(all));
+      if (await isNow('stopping')) await stopped();
+      if (!(await isNow('pending', 'running'))) await ec2.send(new StartInstancesCommand(all));
       return (await running()).Reservations?.[0]?.Instances?.[0] as Instance;
     },
     detach: (id: string) => detachVolume(ec2, { volumeId: id, ...wait }),
@@ -268,9 +257,8 @@ function actionsOn(ec2: EC2Client, instanceId: string, wait: Wait) {
         await ec2.send(new AttachVolumeCommand({ InstanceId: instanceId, VolumeId: id, Device: device }));
       }
       // The volume is `in-use` while it is still `attaching`. The waiter goes on while nothing fits the filters.
-      const wanted = { 'volume-id': id, 'attachment.instance-id': instanceId, 'attachment.status': 'attached' };
-      const Filters = Object.entries(wanted).map(([Name, value]) => ({ Name, Values: [value] }));
-      await waitFor(waitUntilVolumeInUse, ec2, { Filters }, { until: `${id} is attached`, ...wait });
+      const input = { VolumeIds, Filters: [{ Name: 'attachment.status', Values: ['attached'] }] };
+      await waitFor(waitUntilVolumeInUse, ec2, input, { until: `${id} is attached`, ...wait });
       await ec2.send(new ModifyInstanceAttributeCommand(keep(instanceId, place)));
     },
   };
@@ -283,17 +271,19 @@ import { newestInstance, newestVolume } from '../../shared/newest.ts';
 recipe(import.meta, (command) =>
   command
     .argument('[instance-id]', 'the instance (default: the newest one of this cookbook)')
-    .option('--volume-id <id>', 'the new volume (default: the newest one of this cookbook)')
+    .option('--volume-id <id>', 'the new volume (default: the newest one of this cookbook, with --device)')
     .option('--device <name>', 'device name of the old volume (default: of the root volume)')
     .addOption(yes)
     .action(async (given, { volumeId: named, device }) => {
+      // The newest volume may be an empty one.
+      if (!device && !named) throw new TypeError('the root volume is swapped for one that you name: --volume-id');
       const ec2 = connect(EC2Client);
       const instanceId = given ?? (await newestInstance(ec2));
       const volumeId = named ?? (await newestVolume(ec2));
-      const old = `the volume at ${device ?? 'its root device'}`;
+      const old = device ? `the volume at ${device}` : 'its root volume';
       await confirm(`Stop ${instanceId}, put ${volumeId} in place of ${old}, and start it again?`);
-      const more = { signal: interrupted(), onProgress: progress };
-      const result = await swapVolume(ec2, { instanceId, volumeId, device, ...more });
+      const wait = { signal: interrupted(), onProgress: progress };
+      const result = await swapVolume(ec2, { instanceId, volumeId, device, ...wait });
       print(result);
       if (result.keptVolumeId) sayUndo(result);
     }),

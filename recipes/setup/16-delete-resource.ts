@@ -71,8 +71,8 @@ import {
 } from '@aws-sdk/client-ec2';
 import { DeleteBucketCommand, S3Client } from '@aws-sdk/client-s3';
 import { DeleteTopicCommand, GetTopicAttributesCommand, SNSClient } from '@aws-sdk/client-sns';
-import { detachVolume } from '../ec2/07-attach-volume.ts';
 import { terminateInstance } from '../ec2/21-terminate-instance.ts';
+import { detachVolume } from '../ec2/31-detach-volume.ts';
 import { emptyBucket } from '../s3/28-empty-bucket.ts';
 import type { Connect } from './14-find-tagged.ts';
 

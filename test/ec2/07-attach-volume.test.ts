@@ -102,6 +102,7 @@ describe('as a command', () => {
     const before = await volumes();
     const wrong: [string, RegExp][] = [
       ['--size 0', /^Error: a gp3 volume has 1 to 65,536 whole GiB, not 0\n$/],
+      ["--size ''", /^Error: a gp3 volume has 1 to 65,536 whole GiB, not 0\n$/],
       ['--size 2 --volume-id vol-1', /^Error: --size is for a new volume.*\n$/],
       ['--device sdf1f', /^Error: "sdf1f" is no device name such as \/dev\/sdf\n$/],
     ];
@@ -117,6 +118,11 @@ describe('as a command', () => {
     const result = await run(`npx tsx ${file} i-0123456789abcdef0 --size 500`, { env });
     expect(result).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('for about $40 a month?') });
     expect(result.stderr).not.toContain('REFUSED');
+    const tooLarge = await run(`npx tsx ${file} i-0123456789abcdef0 --size 70000`, { env });
+    expect(tooLarge).toEqual({
+      ...{ code: 2, stdout: '' },
+      stderr: 'Error: a gp3 volume has 1 to 65,536 whole GiB, not 70000\n',
+    });
   });
 
   test('without permission to attach the volume is gone again; what stays is named', async () => {
@@ -206,6 +212,23 @@ test('a volume of another zone, or attached under another name, is refused and l
   });
 });
 
+test('a volume that another instance has, or that is on its way off, is refused and left as it is', async () => {
+  const [id, other, volumeId] = [await launch(), await launch(), await create()];
+  await attachVolume(ec2(), { instanceId: other, volumeId });
+  const { client, sent } = withFaults(ec2());
+  await expect(attachVolume(client, { instanceId: id, volumeId })).rejects.toThrow(
+    new RangeError(`${volumeId} is attached at ${other}: it has to be detached first (2.31)`),
+  );
+  expect(sent).toEqual(['DescribeVolumes']);
+  expect(await volume(volumeId)).toMatchObject({ Attachments: [{ InstanceId: other, State: 'attached' }] });
+  for (const State of ['detaching', 'busy']) {
+    const output = { Volumes: [{ Attachments: [{ InstanceId: id, State }] }] };
+    const off = withFaults(ec2(), { operation: 'DescribeVolumes', output });
+    await expect(attachVolume(off.client, { instanceId: id, volumeId })).rejects.toThrow(`is ${State} at ${id}: it`);
+    expect(off.sent).toEqual(['DescribeVolumes']);
+  }
+});
+
 test.each([0, -1, 1.5, 65_537, Number.NaN])('a size of %s is refused', async (size) => {
   const { client, sent } = withFaults(ec2());
   await expect(addVolume(client, { instanceId: 'i-1', size })).rejects.toThrow(RangeError);
@@ -224,12 +247,11 @@ test('in-use is not yet attached: it is waited for', async () => {
     device: '/dev/sdf',
   });
   expect(sent.filter((operation) => operation === 'DescribeVolumes')).toHaveLength(4);
-  expect(asked).toMatchObject([
-    { Filters: expect.arrayContaining([{ Name: 'attachment.status', Values: ['attached'] }]) },
-  ]);
+  expect(asked).toMatchObject([{ Filters: [{ Name: 'attachment.status', Values: ['attached'] }] }]);
   expect(told.join('\n')).toMatch(/until vol-\w+ is attached to i-\w+: [1-9]/);
 });
 
+// The codes are those of https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html.
 describe('when a step fails, what was there before is as it was', () => {
   const steps: [string, string, ClientFault][] = [
     ['the quota of volumes', 'VolumeLimitExceeded', { operation: 'CreateVolume', error: 'VolumeLimitExceeded' }],

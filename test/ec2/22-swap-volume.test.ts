@@ -99,12 +99,15 @@ describe('as a command', () => {
     ];
     expect(await Promise.all(runs)).toMatchObject([{ code: 130, stdout: '', stderr: 'Interrupted.\n' }]);
     expect(await look(instanceId)).toEqual(before);
-    const [elsewhere, denied] = await Promise.all([
+    const [unnamed, elsewhere, denied] = await Promise.all([
+      command(`${instanceId} --yes`),
       command(`${options} --volume-id ${await create('us-east-1c')}`),
       command(`${options} --volume-id ${volumeId}`, {
         faults: [{ operation: 'ec2:StartInstances', error: { name: 'UnauthorizedOperation' } }],
       }),
     ]);
+    expect(unnamed).toMatchObject({ code: 2, stdout: '' });
+    expect(unnamed?.stderr).toBe('Error: the root volume is swapped for one that you name: --volume-id\n');
     expect(elsewhere).toMatchObject({ code: 2, stdout: '' });
     expect(elsewhere?.stderr).toMatch(
       /^Error: vol-\w+ is in us-east-1c, i-\w+ in us-east-1b: they must be in the .*\n$/,
@@ -145,7 +148,8 @@ test('the root volume is meant by default, and is swapped while the instance is 
 });
 
 test('what can not be swapped is refused before anything is changed', async () => {
-  const { instanceId, volumeId } = await scene();
+  const scenery = await scene();
+  const { instanceId, volumeId } = scenery;
   const other = await scene();
   const { client, sent } = withFaults(ec2());
   const refused = (options: object) => expect(swapVolume(client, { instanceId, volumeId, device, ...options })).rejects;
@@ -155,6 +159,16 @@ test('what can not be swapped is refused before anything is changed', async () =
   await refused({ volumeId: other.oldId }).toThrow(
     `${other.oldId} is attached to ${other.instanceId}: detach it first`,
   );
+  // Multi-Attach: one of the two is on another instance as well.
+  for (const VolumeId of [scenery.oldId, volumeId]) {
+    const Attachments = [{ InstanceId: instanceId }, { InstanceId: 'i-2' }];
+    const output = { Volumes: [{ VolumeId, Attachments }] };
+    const shared = withFaults(ec2(), { operation: 'DescribeVolumes', output });
+    await expect(swapVolume(shared.client, { instanceId, volumeId, device })).rejects.toThrow(
+      new RangeError(`${VolumeId} is attached to i-2: detach it first (2.31)`),
+    );
+    expect(changesIn(shared.sent)).toEqual([]);
+  }
   await refused({ volumeId: 'vol-0123456789abcdef0' }).toMatchObject({ name: 'InvalidVolume.NotFound' });
   await refused({ instanceId: 'i-0123456789abcdef0' }).toMatchObject({ name: 'InvalidInstanceID.NotFound' });
   for (const Name of ['pending', 'stopping', 'shutting-down', 'terminated']) {
@@ -180,11 +194,12 @@ describe('when a step fails, all is as it was', () => {
   const free = { earlier: false };
   const elsewhere = { earlier: true };
   const stopped = { earlier: true, stopped: true };
+  // Of https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html.
   const realErrors: Record<string, string> = {
     StopInstances: 'UnsupportedOperation',
     DetachVolume: 'IncorrectState',
     AttachVolume: 'InvalidParameterValue',
-    ModifyInstanceAttribute: 'InvalidInstanceAttributeValue',
+    ModifyInstanceAttribute: 'IncorrectInstanceState',
     StartInstances: 'InsufficientInstanceCapacity',
   };
 
@@ -232,6 +247,20 @@ describe('when a step fails, all is as it was', () => {
     for (const { operation, after } of changes) {
       const name = realErrors[operation] as string;
       await expectAsItWas(options, { operation, after, error: name }, { name, message: name });
+    }
+  });
+
+  test('an instance is not asked to stop when it is stopped, nor to start when it is running', async () => {
+    const swap = ['DetachVolume', 'AttachVolume', 'ModifyInstanceAttribute'];
+    const all: [string, string[]][] = [
+      ['StopInstances', ['StopInstances']],
+      ['StartInstances', ['StopInstances', ...swap, 'StartInstances', ...swap, 'StartInstances']],
+    ];
+    for (const [operation, expected] of all) {
+      const { instanceId, volumeId } = await scene();
+      const { client, sent } = withFaults(ec2(), { operation, times: 1, error: `${realErrors[operation]}` });
+      await expect(swapVolume(client, { instanceId, volumeId, device })).rejects.toThrow(realErrors[operation]);
+      expect(changesIn(sent)).toEqual(expected);
     }
   });
 
