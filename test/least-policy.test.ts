@@ -16,7 +16,12 @@ import { elsewhere, listRecipes, type Recipe, type Result, run, temporaryFolder,
 /** Actions that moto doesn't know: it takes these calls for `s3:ListBucket`. */
 const notChecked = ['BucketPublicAccessBlock', 'EncryptionConfiguration', 'BucketObjectLockConfiguration'];
 
-const recipes = listRecipes().filter(({ run, permissions }) => run.length > 0 && permissions.length > 0);
+/** moto neither confirms a subscription by HTTP nor signs what it sends, so nothing is ever received. */
+const notServed = ['2.29'];
+
+const recipes = listRecipes().filter(
+  ({ number, run, permissions }) => run.length > 0 && permissions.length > 0 && !notServed.includes(number),
+);
 
 test.skipIf(!moto).concurrent.for(recipes)(
   '$number $title: its policy is the least',

@@ -58,5 +58,11 @@ export function actionsFor({ operation, input }: Sent): string[] {
     if (input.TagSpecifications?.length > 0) actions.add('ec2:CreateTags');
     if (input.IamInstanceProfile) actions.add('iam:PassRole');
   }
+  if (service === 'iam') {
+    const [, tagged] = /^Create(Role|User|Policy|InstanceProfile)$/.exec(name) ?? [];
+    if (tagged && input.Tags?.length > 0) actions.add(`iam:Tag${tagged}`);
+    if (name === 'AddRoleToInstanceProfile') actions.add('iam:PassRole');
+  }
+  if (operation === 'sns:CreateTopic' && input.Tags?.length > 0) actions.add('sns:TagResource');
   return [...actions];
 }
