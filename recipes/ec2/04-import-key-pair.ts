@@ -6,25 +6,22 @@
  *
  * ## Solution
  * Read the public key from its file, or out of a private key's, and give it to EC2 under a name. If EC2 has that name
- * with this key already, nothing is done; if it has another key under it, that is an error. The private key stays on
+ * with this key already, nothing is changed; if it has another key under it, that is an error. The private key stays on
  * your machine.
  *
  * ## Discussion
- * EC2 takes RSA and Ed25519 keys, and only RSA for Windows. ECDSA keys and those of a security key (sk-…) are
- * refused here; which sizes of RSA it takes is left to EC2. Read are OpenSSH's files, public keys as in RFC 4716 and
- * private keys that begin with `BEGIN RSA PRIVATE KEY`. For other formats try `ssh-keygen -y -f FILE > FILE.pub`, which
- * writes the public key. A private key with a passphrase asks for it; its `.pub` file needs none.
+ * EC2 takes RSA and Ed25519 keys, and only RSA for Windows. Other types are refused here, sizes of RSA by EC2. Files
+ * may be OpenSSH's, public keys as in RFC 4716 and private keys that begin with `BEGIN RSA PRIVATE KEY`. For others try
+ * `ssh-keygen -y -f FILE > FILE.pub`, which writes the public key. The key's comment, which often has your name and
+ * your machine's in it, is not sent.
  *
- * What is sent is the key without its comment, which often has your name and your machine's in it.
- *
- * **Two fingerprints.** `ssh-keygen -lf FILE` and SSH clients show the first. The second is EC2's, as the console shows
- * it. For Ed25519 they are the same but for `SHA256:` and a `=`. For RSA, EC2's is the MD5 of the public key if it was
- * imported and the SHA-1 of the private key if EC2 created it. So the same key may have either, and keys are compared
- * here, not fingerprints. To see the first of the two:
+ * **Two fingerprints.** `fingerprint` is what `ssh-keygen -lf FILE` and SSH clients show, `ec2 fingerprint` what EC2's
+ * console shows. For Ed25519 they are the same hash, EC2's without `SHA256:` and with a `=`. For RSA, EC2's is an MD5
+ * of the public key if it was imported, and a SHA-1 of the private key if EC2 created it. So one key may have either,
+ * and keys are compared here, not fingerprints. This shows the MD5:
  * `ssh-keygen -ef FILE -m PEM | openssl rsa -RSAPublicKey_in -outform DER | openssl md5 -c`
  *
- * A key pair belongs to one region; 2.5 imports it in all. It is put on instances that are launched with it from now
- * on, never on those that run.
+ * A key pair belongs to one region; 2.5 imports it in all. Only instances that are launched with it from now on get it.
  *
  * @before npx tsx recipes/ec2/16-create-key-pair.ts --key-type rsa --local
  * @run npx tsx recipes/ec2/04-import-key-pair.ts ~/.ssh/paws.pem --key-name laptop --local
@@ -42,8 +39,8 @@
  * @emulator LocalStack writes the fingerprint of an Ed25519 key in another form than EC2.
  * @book ec2.import_key_pair
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ImportKeyPair.html
- * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/create-key-pairs.html
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/verify-keys.html
+ * @see https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
  */
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
@@ -57,7 +54,7 @@ export interface ImportedKeyPair {
   fingerprint: string;
   /** As EC2's console shows it. */
   ec2Fingerprint: string;
-  /** False when EC2 had the key under this name already; nothing has changed then. */
+  /** False when EC2 had the key under this name already, which is changed in nothing, not even its tags. */
   imported: boolean;
 }
 
@@ -80,8 +77,7 @@ export interface KnownKeyPair {
  * @param options.tags - Tags to put on a key pair that is imported. None by default.
  * @param options.signal - Aborts it.
  * @returns The key pair, and whether it had to be imported.
- * @throws RangeError for a name that EC2 doesn't take, TypeError for a key that is neither RSA nor Ed25519.
- * @throws Error, named DifferentKey, when EC2 has another key under the name.
+ * @throws Error, named DifferentKey, when EC2 has another key under the name; what `checkKeyPair` throws.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ImportKeyPair.html
  *
  * @example
@@ -100,32 +96,22 @@ export async function importKeyPair(
 ): Promise<ImportedKeyPair> {
   const publicKey = checkKeyPair({ keyName, publicKey: line });
   const fingerprint = fingerprintOf(publicKey);
-
-  const known = await findKeyPair(ec2, { keyName, signal });
-  if (known) return compare(known);
+  const Tags = Object.entries(tags).map(([Key, Value]) => ({ Key, Value }));
+  const input = {
+    KeyName: keyName,
+    // The SDK encodes it in base64, once more: what EC2 gets is the line of text.
+    PublicKeyMaterial: Buffer.from(publicKey),
+    TagSpecifications: Tags.length > 0 ? [{ ResourceType: 'key-pair' as const, Tags }] : undefined,
+  };
+  // Not looked up first: what EC2 lists may be older than the last change, and another run may come between.
   try {
-    const { KeyPairId, KeyFingerprint } = await ec2.send(
-      new ImportKeyPairCommand({
-        KeyName: keyName,
-        // The SDK encodes it in base64, once more: what EC2 gets is the line of text.
-        PublicKeyMaterial: Buffer.from(publicKey),
-        TagSpecifications:
-          Object.keys(tags).length > 0
-            ? [{ ResourceType: 'key-pair', Tags: Object.entries(tags).map(([Key, Value]) => ({ Key, Value })) }]
-            : undefined,
-      }),
-      { abortSignal: signal },
-    );
-    const [keyPairId, ec2Fingerprint] = [KeyPairId as string, KeyFingerprint as string];
+    const made = await ec2.send(new ImportKeyPairCommand(input), { abortSignal: signal });
+    const [keyPairId, ec2Fingerprint] = [made.KeyPairId as string, made.KeyFingerprint as string];
     return { keyName, keyPairId, fingerprint, ec2Fingerprint, imported: true };
   } catch (error) {
-    // Another run was faster, or the SDK tried again because the first answer was lost.
     const taken = (error as Error).name === 'InvalidKeyPair.Duplicate' && (await findKeyPair(ec2, { keyName, signal }));
-    if (taken) return compare(taken);
-    throw error;
-  }
-
-  function compare({ publicKey: other, keyPairId, ec2Fingerprint }: KnownKeyPair): ImportedKeyPair {
+    if (!taken) throw error;
+    const { publicKey: other, keyPairId, ec2Fingerprint } = taken;
     if (other === publicKey) return { keyName, keyPairId, fingerprint, ec2Fingerprint, imported: false };
     const theirs = other ? `with the fingerprint ${fingerprintOf(other)}` : 'that it does not show';
     const message = `EC2 has another key under the name ${keyName}, one ${theirs}; yours has ${fingerprint}`;
@@ -143,8 +129,7 @@ export async function importKeyPair(
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeKeyPairs.html
  *
  * @example
- * const ec2 = new EC2Client({});
- * const known = await findKeyPair(ec2, { keyName: 'laptop' });
+ * const known = await findKeyPair(new EC2Client({}), { keyName: 'laptop' });
  * console.log(known?.publicKey ?? 'there is none');
  */
 export async function findKeyPair(
@@ -172,13 +157,12 @@ export async function findKeyPair(
  * @param options.keyName - Name of the key pair.
  * @param options.publicKey - A line of OpenSSH's.
  * @returns The public key without its comment.
- * @throws RangeError for a name that EC2 doesn't take, TypeError for a key that is neither RSA nor Ed25519.
+ * @throws RangeError for such a name, TypeError for a key that is neither RSA nor Ed25519.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/create-key-pairs.html
  *
  * @example
  * const line = await readPublicKey('/home/me/.ssh/id_ed25519.pub');
- * const publicKey = checkKeyPair({ keyName: 'laptop', publicKey: line });
- * console.log(publicKey);
+ * console.log(checkKeyPair({ keyName: 'laptop', publicKey: line }));
  */
 export function checkKeyPair({ keyName, publicKey }: { keyName: string; publicKey: string }): string {
   if (!/^(?! )[\x20-\x7e]{1,255}(?<! )$/.test(keyName)) {
@@ -198,30 +182,26 @@ export function checkKeyPair({ keyName, publicKey }: { keyName: string; publicKe
  *
  * @example
  * const publicKey = await readPublicKey('/home/me/.ssh/id_ed25519');
- * const [type] = publicKey.split(' ');
- * console.log(type);
+ * console.log(publicKey);
  */
 export async function readPublicKey(
   file: string,
   { askPassphrase }: { askPassphrase?: () => Promise<string> } = {},
 ): Promise<string> {
-  const text = await readFile(file, 'utf8').catch(({ message }: Error) => {
-    throw new TypeError(`this file can't be read: ${message}`);
-  });
+  let text = '';
   try {
+    text = await readFile(file, 'utf8');
     return parsePublicKey(text);
   } catch (error) {
     const { message } = error as Error;
-    if (!/Encrypted/.test(message)) throw new TypeError(`${file}: ${message}`);
+    if (!/^this key can't be read: Encrypted/.test(message)) throw new TypeError(`${file}: ${message}`);
     if (!askPassphrase) throw new TypeError(`${file} has a passphrase: give its public key, ${file}.pub, instead`);
   }
   const passphrase = await askPassphrase();
-  try {
-    return parsePublicKey(text, passphrase);
-  } catch (cause) {
-    // Not the parser's own words: a wrong passphrase shows as any kind of damage.
-    throw new Error(`${file} can't be opened with this passphrase`, { cause });
-  }
+  // Not the parser's own words: a wrong passphrase shows as any kind of damage.
+  if (ssh2.utils.parseKey(text, passphrase) instanceof Error)
+    throw new Error(`${file} can't be opened with this passphrase`);
+  return parsePublicKey(text, passphrase);
 }
 
 /** `ssh-ed25519 AAAA…`, from a key in any format that can be read. */
@@ -236,8 +216,8 @@ function parsePublicKey(text: string, passphrase?: string): string {
 
 /** What `ssh-keygen -lf` shows. */
 function fingerprintOf(publicKey: string): string {
-  const key = Buffer.from(publicKey.split(' ')[1] as string, 'base64');
-  return `SHA256:${createHash('sha256').update(key).digest('base64').replace(/=+$/, '')}`;
+  const [, key = ''] = publicKey.split(' ');
+  return `SHA256:${createHash('sha256').update(key, 'base64').digest('base64').replace(/=+$/, '')}`;
 }
 
 // ---- command line: leave out when copying ----
@@ -260,13 +240,11 @@ recipe(import.meta, (command) =>
 
 /** Asks on the terminal, and shows nothing of what is typed. */
 export async function askPassphrase(): Promise<string> {
-  if (!process.stdin.isTTY)
-    throw new TypeError('there is no terminal to ask for the passphrase on: give the .pub file');
+  if (!process.stdin.isTTY) throw new TypeError('no terminal to ask for the passphrase on: give the .pub file');
   const output = new Writable({ write: (_text, _encoding, done) => done() });
   const lines = createInterface({ input: process.stdin, output, terminal: true });
   lines.on('SIGINT', () => process.kill(process.pid, 'SIGINT'));
+  lines.on('close', () => process.stderr.write('\n'));
   process.stderr.write('Passphrase: ');
-  const passphrase = await lines.question('').finally(() => process.stderr.write('\n'));
-  lines.close();
-  return passphrase;
+  return lines.question('').finally(() => lines.close());
 }

@@ -11,14 +11,15 @@
  * ## Discussion
  * Each region is a service of its own: one that is slow, throttled, denied by a policy or unreachable is reported,
  * and the others are done. Run it again for the rest: what is in order is only looked at. It takes as long as the
- * slowest region, up to 40 at once.
+ * slowest region, up to 40 at once; give clients of your own a `connectionTimeout` (1.8), or one may hold up the end.
  *
  * To replace means to delete and to import, and for a moment the region has no key pair of that name: launches fail
- * then with `InvalidKeyPair.NotFound`. The new one has the tags of the old. If EC2 refuses it, the old key is imported
- * again; if that fails too, the report says so. Ctrl-C waits for replacements that have begun.
+ * then with `InvalidKeyPair.NotFound`. The new one has the tags of the old, and another id. If EC2 refuses it, the old
+ * key is imported again; if that fails too, the report says so. Ctrl-C waits for replacements that have begun; what is
+ * killed may leave a region without either: run it again. To go back, you need the old public key, which EC2 forgets.
  *
  * Instances that run keep the key that they were launched with, replaced or not. A region that you enable later has
- * no key pairs: run it again.
+ * no key pairs: run it again. The undo deletes all that this recipe ever added, of any name; without `--yes` it asks.
  *
  * All clients here share the credentials of the first. Otherwise each would ask for its own, which for an assumed role
  * means a call to STS, and perhaps a question for an MFA code, for every region.
@@ -48,7 +49,7 @@
 import { setMaxListeners } from 'node:events';
 import { DeleteKeyPairCommand, EC2Client } from '@aws-sdk/client-ec2';
 import pMap from 'p-map';
-import { checkKeyPair, findKeyPair, importKeyPair } from './04-import-key-pair.ts';
+import { checkKeyPair, findKeyPair, importKeyPair, type KnownKeyPair } from './04-import-key-pair.ts';
 
 export interface SyncedKeyPair {
   region: string;
@@ -63,7 +64,7 @@ export interface SyncedKeyPair {
   problem: string | null;
 }
 
-/** Each region has its own servers and limits, so all may be asked at once; AWS has fewer than this. */
+/** Each region has its own servers and limits, so all of AWS may be asked at once; this spares your machine. */
 const concurrency = 40;
 
 /**
@@ -78,7 +79,7 @@ const concurrency = 40;
  * @param options.tags - Tags to put on key pairs that are added. None by default. A replaced one keeps its own.
  * @param options.signal - Ends it: regions that were not reached are reported as failed.
  * @param options.onProgress - Called with a text for people.
- * @returns What became of each region, in their order. Regions that fail don't throw.
+ * @returns What became of each region, in their order, each once. Regions that fail don't throw.
  * @throws RangeError for a name or region that can't be one, TypeError for a key that EC2 doesn't take.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ImportKeyPair.html
  *
@@ -118,49 +119,42 @@ export async function syncKeyPair(
   // Node.js warns of more than ten listeners, and each call adds one.
   if (signal) setMaxListeners(0, signal);
 
-  const look = async (ec2: EC2Client): Promise<Partial<SyncedKeyPair>> => {
-    const known = await findKeyPair(ec2, { keyName, signal });
-    if (!known) return { outcome: 'missing' };
-    return known.publicKey === publicKey ? { outcome: 'same', keyPairId: known.keyPairId } : { outcome: 'different' };
-  };
-  const bring = async (ec2: EC2Client, mayReplace: boolean): Promise<Partial<SyncedKeyPair>> => {
-    try {
-      const { imported, keyPairId } = await importKeyPair(ec2, { keyName, publicKey, tags, signal });
-      return { outcome: imported ? 'added' : 'same', keyPairId };
-    } catch (error) {
-      if ((error as Error).name !== 'DifferentKey') throw error;
-      if (!mayReplace) return { outcome: 'different' };
-      return { outcome: 'replaced', keyPairId: await replace(ec2, { keyName, publicKey, signal }) };
-    }
-  };
-
+  // Twice the same would be replaced twice at once.
+  const places = [...new Set(regions)];
   let done = 0;
   const sync = async (region: string): Promise<SyncedKeyPair> => {
     const row: SyncedKeyPair = { region, outcome: 'failed', keyPairId: null, problem: null };
     try {
       signal?.throwIfAborted();
       const ec2 = clientFor(region);
-      return { ...row, ...(await (dryRun ? look(ec2) : bring(ec2, replaceIn.includes(region)))) };
+      const known = await findKeyPair(ec2, { keyName, signal });
+      if (known?.publicKey === publicKey) return { ...row, outcome: 'same', keyPairId: known.keyPairId };
+      if (known && (dryRun || !replaceIn.includes(region))) return { ...row, outcome: 'different' };
+      if (known) {
+        const keyPairId = await replace(ec2, { keyName, publicKey, old: known });
+        return { ...row, outcome: 'replaced', keyPairId };
+      }
+      if (dryRun) return { ...row, outcome: 'missing' };
+      const { imported, keyPairId } = await importKeyPair(ec2, { keyName, publicKey, tags, signal });
+      return { ...row, outcome: imported ? 'added' : 'same', keyPairId };
     } catch (error) {
       const { name, message, code } = error as NodeJS.ErrnoException;
       return { ...row, problem: `${name}: ${message || code}` };
     } finally {
-      onProgress?.(`${++done} of ${regions.length} regions`);
+      onProgress?.(`${++done} of ${places.length} regions`);
     }
   };
-  return pMap(regions, sync, { concurrency });
+  return pMap(places, sync, { concurrency });
 }
 
-/** Puts another key under a name, and the old one again if that fails. */
+/** Puts another key under a name, and the old one again if that fails. No signal may end it half-way. */
 async function replace(
   ec2: EC2Client,
-  { keyName, publicKey, signal }: { keyName: string; publicKey: string; signal?: AbortSignal },
+  { keyName, publicKey, old }: { keyName: string; publicKey: string; old: KnownKeyPair },
 ): Promise<string> {
-  const old = await findKeyPair(ec2, { keyName, signal });
-  if (!old?.publicKey) throw new Error('EC2 does not show the old key, so it could not be put back');
+  if (!old.publicKey) throw new Error('EC2 does not show the old key, so it could not be put back');
   const { tags } = old;
   try {
-    // Without the signal, which could leave the region without either.
     await ec2.send(new DeleteKeyPairCommand({ KeyName: keyName }));
     return (await importKeyPair(ec2, { keyName, publicKey, tags })).keyPairId;
   } catch (error) {

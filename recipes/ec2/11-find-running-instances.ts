@@ -10,17 +10,18 @@
  *
  * ## Discussion
  * A region that a policy of your organization denies, that throttles or doesn't answer is reported, and the command
- * ends with 1, since the list may lack something. With `--regions` you ask only those that you use. All takes as long
- * as the slowest region: EC2 counts requests for each account and region, so up to 40 regions of 8 accounts are asked
- * at once.
+ * ends with 1, since the list may lack something. All takes as long as the slowest region: EC2 counts requests for each
+ * account and region, so up to 40 regions of 8 accounts are asked at once. Give clients of your own a
+ * `connectionTimeout` (1.8), or a region that doesn't answer may hold up all.
  *
- * Instances that AWS starts for you are in the list too: of Auto Scaling groups, ECS, EKS and others, if they run in
- * your account. What belongs to other services, such as a database of RDS, is not. `launched` is when the instance was
- * last started, not when it was made. A stopped instance costs no hours, its volumes cost on: `--state stopped`.
+ * Instances that AWS starts for you are in the list too, of Auto Scaling groups, ECS, EKS and others, even where your
+ * account hides what services manage. What they run in accounts of their own, such as a database of RDS, is not.
+ * `launched` is when one was last started, not when it was made. With `--state stopped` you see those that cost no
+ * hours but whose volumes cost on.
  *
- * **Profiles and other endpoints.** `new EC2Client({ profile })` takes keys and region of the profile but not its
- * `endpoint_url`, which `findEndpoint` reads. All clients of an account share the credentials of the first. Otherwise
- * a profile that assumes a role would call STS, and perhaps ask for an MFA code, once for every region.
+ * **Profiles.** `new EC2Client({ profile })` takes keys and region of the profile but not its `endpoint_url`, which
+ * `findEndpoint` reads. All clients of an account share the credentials of the first. Otherwise a profile that assumes
+ * a role would call STS, and perhaps ask for an MFA code, once for every region.
  *
  * @before npx tsx recipes/ec2/01-launch-instance.ts --local
  * @run npx tsx recipes/ec2/11-find-running-instances.ts --regions us-east-1,eu-west-1 --local
@@ -38,6 +39,7 @@
  * @book boto.ec2.regions
  * @book ec2.get_all_instances
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstances.html
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_GetManagedResourceVisibility.html
  * @see https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html
  * @see https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
  */
@@ -55,7 +57,6 @@ export interface FoundInstance {
   instanceType: string;
   /** Value of its tag `Name`; null without one. */
   name: string | null;
-  /** `running` */
   state: string;
   /** When it was last started. */
   launched: Date;
@@ -88,8 +89,8 @@ const allStates = ['pending', 'running', 'shutting-down', 'terminated', 'stoppin
  * @param options.signal - Ends it.
  * @param options.onProgress - Called with a text for people.
  * @returns Instances by account and region, each once, and what could not be asked.
- * @throws RangeError for a state, region or tag that can't be one; the SDK's error when there is only one account, and its
- *   regions can't be listed.
+ * @throws RangeError for a state, region or tag that can't be one and for an empty list; the SDK's error when there is
+ *   only one account, and its regions can't be listed.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstances.html
  *
  * @example
@@ -116,6 +117,7 @@ export async function findRunningInstances(
     onProgress?: (text: string) => void;
   } = {},
 ): Promise<{ instances: FoundInstance[]; problems: NotAsked[] }> {
+  if ([profiles, regions, states].some((list) => list?.length === 0)) throw new RangeError('a list is empty');
   const odd = states.find((state) => !allStates.includes(state));
   if (odd !== undefined) throw new RangeError(`"${odd}" is no state; there are ${allStates.join(', ')}`);
   // The region becomes part of a host name.
@@ -125,12 +127,10 @@ export async function findRunningInstances(
   // Node.js warns of more than ten listeners, and each call adds one.
   if (signal) setMaxListeners(0, signal);
 
-  const Filters = [
-    { Name: 'instance-state-name', Values: states },
-    ...Object.entries(tags).map(([key, value]) =>
-      value === null ? { Name: 'tag-key', Values: [key] } : { Name: `tag:${key}`, Values: [value] },
-    ),
-  ];
+  const ofTags = Object.entries(tags).map(([key, value]) =>
+    value === null ? { Name: 'tag-key', Values: [key] } : { Name: `tag:${key}`, Values: [value] },
+  );
+  const Filters = [{ Name: 'instance-state-name', Values: states }, ...ofTags];
   const accounts = profiles ?? [undefined];
   const problems: NotAsked[] = [];
   /** Goes on with nothing where something fails, and notes it. */
@@ -158,7 +158,7 @@ export async function findRunningInstances(
       onProgress?.(`${++asked} regions asked`);
       return found;
     };
-    // Each region has its own servers and limits; AWS has fewer than this.
+    // Each region has its own servers and limits; this spares your machine.
     return pMap(places, ofRegion, { concurrency: 40 });
   };
   const found = (await pMap(accounts, ofAccount, { concurrency: 8 })).flat(2);
@@ -173,12 +173,9 @@ async function list(
   { region, Filters, signal: abortSignal }: { region: string; Filters: Filter[]; signal?: AbortSignal },
 ): Promise<FoundInstance[]> {
   const found: FoundInstance[] = [];
-  for await (const { Reservations = [] } of paginateDescribeInstances(
-    { client, pageSize: 1000 },
-    { Filters },
-    { abortSignal },
-  )) {
-    for (const { OwnerId, Instances = [] } of Reservations) {
+  const input = { Filters, IncludeManagedResources: true };
+  for await (const page of paginateDescribeInstances({ client, pageSize: 1000 }, input, { abortSignal })) {
+    for (const { OwnerId, Instances = [] } of page.Reservations ?? []) {
       for (const { InstanceId, InstanceType, Tags = [], State, LaunchTime, PublicIpAddress } of Instances) {
         found.push({
           account: OwnerId as string,
@@ -205,8 +202,7 @@ async function list(
  * @see https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
  *
  * @example
- * const profile = 'my-cloud';
- * const ec2 = new EC2Client({ profile, endpoint: await findEndpoint(profile) });
+ * const ec2 = new EC2Client({ profile: 'my-cloud', endpoint: await findEndpoint('my-cloud') });
  * console.log(await ec2.config.region());
  */
 export async function findEndpoint(profile?: string): Promise<string | undefined> {
@@ -238,7 +234,7 @@ recipe(import.meta, (command) =>
     .option('--tag <key=value>', 'only instances with this tag; with a key alone, of any value')
     .action(async ({ profiles, regions, state, tag }) => {
       if (profiles !== undefined && local()) throw new RangeError('--profiles are of ~/.aws: not with --local');
-      // Keys in the environment are not the profiles'.
+      // The SDK uses the profiles' keys all the same, but warns of keys in the environment.
       for (const name of profiles === undefined ? [] : ['ACCESS_KEY_ID', 'SECRET_ACCESS_KEY', 'SESSION_TOKEN'])
         delete process.env[`AWS_${name}`];
       const clientFor = async (settings: ClientSettings) =>

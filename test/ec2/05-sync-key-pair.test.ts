@@ -68,19 +68,26 @@ test('three accounts with 38 regions: added where missing, left where same, told
 test('all regions take as long as the slowest, and a tenth', { retry: 2 }, async () => {
   const regions = await findEnabledRegions(ec2());
   const xml = (name: string, text: string) => `<${name}Response><requestId>1</requestId>${text}</${name}Response>`;
+  let scale = 0;
   const { url, load } = await regionProxy(({ region, action }) => ({
     // Two calls each: 10 s in the slowest region, 6 s in the others.
-    delay: region === 'eu-west-1' ? 5000 : 3000,
+    delay: scale * (region === 'eu-west-1' ? 5000 : 3000),
     answer: xml(action, action === 'ImportKeyPair' ? '<keyPairId>key-1</keyPairId>' : '<keySet/>'),
   }));
-  const start = performance.now();
-  const options = { keyName: 'paws', publicKey: mine, regions };
-  const rows = await syncKeyPair((region) => client(region, account, url), options);
-  const seconds = (performance.now() - start) / 1000;
-  expect(new Set(rows.map(({ outcome }) => outcome))).toEqual(new Set(['added']));
+  const seconds = async () => {
+    const start = performance.now();
+    const options = { keyName: 'paws', publicKey: mine, regions };
+    const rows = await syncKeyPair((region) => client(region, account, url), options);
+    expect(new Set(rows.map(({ outcome }) => outcome))).toEqual(new Set(['added']));
+    return (performance.now() - start) / 1000;
+  };
+  // What a busy machine needs for the same work when no region is slow is not the regions' time.
+  const work = await seconds();
+  scale = 1;
+  const all = await seconds();
   expect(load.most).toBeGreaterThan(30);
-  expect(seconds).toBeGreaterThan(9.9);
-  expect(seconds).toBeLessThan(11);
+  expect(all).toBeGreaterThan(9.9);
+  expect(all - work).toBeLessThan(11);
 });
 
 test('not more than forty regions are asked at once', async () => {
@@ -160,9 +167,10 @@ test('a dry run only looks; without --replace another key stays; with it, it is 
 
 test('another key is only replaced in the regions that are named', async () => {
   for (const region of ['eu-west-1', 'eu-west-2']) await plant(region, 'named', other);
-  const regions = ['eu-west-1', 'eu-west-2'];
+  // One of them is given twice, and done once.
+  const regions = ['eu-west-1', 'eu-west-2', 'eu-west-2'];
   const options = { keyName: 'named', publicKey: mine, regions, replaceIn: ['eu-west-2'] };
-  expect(outcomes(await syncKeyPair(ec2, options))).toEqual({ 'eu-west-1': 'different', 'eu-west-2': 'replaced' });
+  expect(await syncKeyPair(ec2, options)).toMatchObject([{ outcome: 'different' }, { outcome: 'replaced' }]);
   expect([await keyIn('eu-west-1', 'named'), await keyIn('eu-west-2', 'named')]).toEqual([other, mine]);
 });
 
@@ -177,7 +185,6 @@ test('when a replacement fails, the old key is there as it was, or its loss is t
     let deleted = false;
     const { url } = await regionProxy(({ action }) => {
       if (action === 'DeleteKeyPair') deleted = true;
-      // The first import is the one that finds the name taken.
       const counts = deleted && (left[action] ?? 0) > 0;
       if (counts) left[action] = (left[action] as number) - 1;
       return counts ? { error: 'UnauthorizedOperation' } : {};
@@ -193,6 +200,26 @@ test('when a replacement fails, the old key is there as it was, or its loss is t
   }
 });
 
+test('a list that still shows the deleted key does not stop its replacement', async () => {
+  await plant('eu-west-1', 'lag', other);
+  const KeyPairs = [{ KeyName: 'lag', KeyPairId: 'key-1', KeyFingerprint: '00', PublicKey: other }];
+  const lagging = (region: string) => {
+    const one = client(region);
+    one.middlewareStack.add(
+      (next, { commandName }) =>
+        async (args) =>
+          commandName === 'DescribeKeyPairsCommand'
+            ? { output: { $metadata: {}, KeyPairs }, response: {} }
+            : next(args),
+      { step: 'initialize' },
+    );
+    return one;
+  };
+  const options = { keyName: 'lag', publicKey: mine, regions: ['eu-west-1'], replaceIn: ['eu-west-1'] };
+  expect(await syncKeyPair(lagging, options)).toMatchObject([{ outcome: 'replaced', problem: null }]);
+  expect(await keyIn('eu-west-1', 'lag')).toBe(mine);
+});
+
 test('when the answer to a replacement is lost, a second run finds that it was done', async () => {
   await plant('eu-west-1', 'lost', other);
   const losing = () => {
@@ -205,7 +232,6 @@ test('when the answer to a replacement is lost, a second run finds that it was d
           if (commandName === 'ImportKeyPairCommand' && imports++ === 0) throw new Error('socket hang up');
           return answer;
         },
-      // The first import, which finds the name taken, gets no answer that could be lost.
       { step: 'initialize' },
     );
     return one;

@@ -77,20 +77,27 @@ test('three accounts, each a profile with its own endpoint and keys, in 38 regio
 
 test('all regions of three accounts take as long as the slowest, and a tenth', { retry: 2 }, async () => {
   const regions = await findEnabledRegions(ec2());
+  let scale = 0;
   const { url, load } = await regionProxy(({ region }) => ({
-    delay: region === 'eu-west-1' ? 15_000 : 9000,
+    delay: scale * (region === 'eu-west-1' ? 15_000 : 9000),
     answer: empty,
   }));
-  const start = performance.now();
   const profiles = ['one', 'two', 'three'];
   const clientFor = ({ region }: ClientSettings) => client({ region }, account, url);
   const signal = new AbortController().signal;
-  const result = await findRunningInstances(clientFor, { profiles, regions, signal });
-  const seconds = (performance.now() - start) / 1000;
-  expect(result).toEqual({ instances: [], problems: [] });
+  const seconds = async () => {
+    const start = performance.now();
+    const result = await findRunningInstances(clientFor, { profiles, regions, signal });
+    expect(result).toEqual({ instances: [], problems: [] });
+    return (performance.now() - start) / 1000;
+  };
+  // What a busy machine needs for the same work when no region is slow is not the regions' time.
+  const work = await seconds();
+  scale = 1;
+  const all = await seconds();
   expect(load.most).toBeGreaterThan(100);
-  expect(seconds).toBeGreaterThan(14.9);
-  expect(seconds).toBeLessThan(16.5);
+  expect(all).toBeGreaterThan(14.9);
+  expect(all - work).toBeLessThan(16.5);
 });
 
 test('not more than forty regions of an account are asked at once', async () => {
@@ -170,7 +177,10 @@ test('every page is read; an instance without an address or a name has none', as
     ...{ account: '123456789012', region: 'eu-west-1', instanceId: 'i-1', instanceType: 't4g.nano', name: null },
     ...{ state: 'running', launched: new Date('2026-05-04T03:02:01Z'), address: null },
   });
-  expect(seen[0]?.parameters.get('MaxResults')).toBe('1000');
+  for (const { parameters } of seen) {
+    // Else what services manage is left out where an account hides it.
+    expect(Object.fromEntries(parameters)).toMatchObject({ MaxResults: '1000', IncludeManagedResources: 'true' });
+  }
 });
 
 test('only the states and tags that are asked for are found', async () => {
@@ -240,6 +250,9 @@ test('wrong states, regions, tags and profiles are refused before anything is se
   await expect(findRunningInstances(never, { states: ['runing'] })).rejects.toThrow('"runing" is no state');
   await expect(findRunningInstances(never, { regions: ['eu-west-1', 'Ireland'] })).rejects.toThrow('"Ireland" is no');
   await expect(findRunningInstances(never, { tags: { '': 'x' } })).rejects.toThrow('a tag needs a key');
+  for (const name of ['profiles', 'regions', 'states']) {
+    await expect(findRunningInstances(never, { [name]: [] }), name).rejects.toThrow('a list is empty');
+  }
   const results = await Promise.all([
     ...['--state runing --local', '--tag =web --local', '--profiles one --local'].map((words) =>
       run(`${command} ${words}`),
