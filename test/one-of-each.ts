@@ -16,8 +16,10 @@ import {
   CreateVolumeCommand,
   RunInstancesCommand,
 } from '@aws-sdk/client-ec2';
+import { IAMClient } from '@aws-sdk/client-iam';
 import { CreateBucketCommand, CreateMultipartUploadCommand, PutObjectCommand } from '@aws-sdk/client-s3';
 import { CreateTopicCommand, SNSClient } from '@aws-sdk/client-sns';
+import { createInstanceRole } from '../recipes/ec2/28-create-instance-role.ts';
 import type { Sandbox } from './harness.ts';
 
 /** Settings of a client for the sandbox's account. */
@@ -72,12 +74,13 @@ export async function makeOneOfEach(own: Sandbox): Promise<string[]> {
   const { KeyPairId } = await ec2().send(
     new CreateKeyPairCommand({ KeyName: 'paws', TagSpecifications: tagged('key-pair') }),
   );
+  const role = await createInstanceRole(new IAMClient(settings), { tags: { paws: '1.16' } });
   const CreateBucketConfiguration = { Tags };
   await s3().send(new CreateBucketCommand({ Bucket: bucket, CreateBucketConfiguration }));
   await s3().send(new PutObjectCommand({ Bucket: bucket, Key: 'a', Body: 'a' }));
   await s3().send(new CreateMultipartUploadCommand({ Bucket: bucket, Key: 'b' }));
   return [
     ...[MetricAlarms[0]?.AlarmArn, TopicArn, InstanceId, address.AllocationId, VolumeId, ImageId, SnapshotId],
-    ...[SecurityGroupRules[0]?.SecurityGroupRuleId, GroupId, KeyPairId, `s3://${bucket}`],
+    ...[SecurityGroupRules[0]?.SecurityGroupRuleId, GroupId, KeyPairId, role.roleArn, `s3://${bucket}`],
   ] as string[];
 }

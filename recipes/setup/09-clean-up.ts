@@ -63,6 +63,15 @@
  * @permission sns:ListTagsForResource on *
  * @permission sns:GetTopicAttributes on *
  * @permission sns:DeleteTopic on *
+ * @permission iam:ListAttachedRolePolicies on arn:aws:iam::*:role/*
+ * @permission iam:ListRolePolicies on arn:aws:iam::*:role/*
+ * @permission iam:GetInstanceProfile on arn:aws:iam::*:instance-profile/*
+ * @permission iam:RemoveRoleFromInstanceProfile on arn:aws:iam::*:instance-profile/*
+ * @permission iam:DeleteRolePolicy on arn:aws:iam::*:role/*
+ * @permission iam:DeleteInstanceProfile on arn:aws:iam::*:instance-profile/*
+ * @permission iam:DeleteRole on arn:aws:iam::*:role/*
+ * @permission iam:ListRoles on *
+ * @permission iam:ListRoleTags on *
  * @permission s3:ListAllMyBuckets on *
  * @permission s3:GetBucketTagging on arn:aws:s3:::*
  * @permission s3:ListBucketVersions on arn:aws:s3:::*
@@ -130,7 +139,7 @@ export async function cleanUp(
       return { ...resource, outcome: 'deleted', problem: null };
     } catch (error) {
       const { name, message } = error as Error;
-      if (/NotFound|^NoSuchBucket$|^InvalidAMIID.Unavailable$/.test(name))
+      if (/NotFound|^NoSuch(Bucket|EntityException)$|^InvalidAMIID.Unavailable$/.test(name))
         return { ...resource, outcome: 'not found', problem: null };
       return { ...resource, outcome: 'failed', problem: `${name}: ${message}` };
     }

@@ -3,10 +3,11 @@
  *
  * ## Problem
  * You tag what you make, and want the list: of one project, or of all that this cookbook's recipes left behind.
- * Instances and what goes with them are looked for in one region or in all, buckets wherever they are.
+ * Instances and what goes with them are looked for in one region or in all, roles and buckets wherever they are.
  *
  * ## Solution
- * Ask EC2 in each region for the tag, many regions at once, and read the tags of each alarm, topic and bucket.
+ * Ask EC2 in each region for the tag, many regions at once, and read the tags of each alarm, topic,
+ * role and bucket.
  *
  * ## Discussion
  * The commands of this cookbook tag what they make with the key `paws` and the recipe's number as value. The
@@ -14,12 +15,12 @@
  *
  * EC2 goes on listing a terminated instance for an hour, so instances are asked for by their state too. Of other
  * things, those are found that the recipes make: volumes, snapshots, images, addresses, security groups, key pairs,
- * alarms, topics and buckets. DescribeTags
- * would find all kinds in one call, but without knowing whether a thing is still there.
+ * alarms, topics, roles and buckets. DescribeTags would find all kinds of EC2 in one call, but without knowing whether
+ * a thing is still there.
  *
- * Buckets, alarms and topics have to be asked one by one. With many of them, or for other services, the Resource Groups Tagging API
- * is faster (`aws resourcegroupstaggingapi get-resources --tag-filters Key=paws`); it answers for one region a
- * call, may lag behind, and knows no key pairs.
+ * Buckets, roles, alarms and topics have to be asked one by one. With many of them, or for other services, the Resource
+ * Groups Tagging API is faster (`aws resourcegroupstaggingapi get-resources --tag-filters Key=paws`); it answers for
+ * one region a call, may lag behind, and knows no key pairs.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @run npx tsx recipes/setup/14-find-tagged.ts --local
@@ -39,6 +40,8 @@
  * @permission cloudwatch:ListTagsForResource on *
  * @permission sns:ListTopics on *
  * @permission sns:ListTagsForResource on *
+ * @permission iam:ListRoles on *
+ * @permission iam:ListRoleTags on *
  * @permission s3:ListAllMyBuckets on *
  * @permission s3:GetBucketTagging on arn:aws:s3:::*
  * @cost nothing
@@ -66,6 +69,7 @@ import {
   paginateDescribeVolumes,
   type Tag,
 } from '@aws-sdk/client-ec2';
+import { IAMClient, ListRoleTagsCommand, paginateListRoles, type Role } from '@aws-sdk/client-iam';
 import { type Bucket, GetBucketTaggingCommand, paginateListBuckets, S3Client } from '@aws-sdk/client-s3';
 import {
   ListTagsForResourceCommand as ListTopicTagsCommand,
@@ -76,7 +80,7 @@ import {
 import pMap from 'p-map';
 
 /** Makes a client of any service for a region: `(Client, settings) => new Client(settings)`. */
-export type Connect = <Client extends CloudWatchClient | EC2Client | S3Client | SNSClient>(
+export type Connect = <Client extends CloudWatchClient | EC2Client | IAMClient | S3Client | SNSClient>(
   Client: new (settings: { region: string; followRegionRedirects?: boolean }) => Client,
   settings: { region: string; followRegionRedirects?: boolean },
 ) => Client;
@@ -90,13 +94,13 @@ export interface Tagged {
 }
 
 /**
- * Finds the instances, volumes, snapshots, images, addresses, security groups, key pairs, alarms, topics and buckets
- * with a tag.
+ * Finds the instances, volumes, snapshots, images, addresses, security groups, key pairs, alarms, topics, roles and
+ * buckets with a tag.
  *
  * @param connect - Makes a client for a region.
  * @param options.key - Key of the tag.
  * @param options.value - Value of the tag. Any by default.
- * @param options.regions - Where to look. Buckets are found wherever they are.
+ * @param options.regions - Where to look. Roles and buckets are found wherever they are.
  * @returns What was found; nothing that is being deleted already.
  * @throws The SDK's error when a region or a bucket can't be looked at.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstances.html
@@ -115,9 +119,12 @@ export async function findTagged(
     await findAlarms(connect(CloudWatchClient, { region }), key, region),
     await findTopics(connect(SNSClient, { region }), key, region),
   ];
+  const home = regions[0] as string;
   const found = await Promise.all([
     pMap(regions, async (region) => (await inRegion(region)).flat(), { concurrency: 16 }),
-    findBuckets((region) => connect(S3Client, { region }), key, regions[0] as string),
+    // Roles belong to no region: they are told with the first.
+    findRoles(connect(IAMClient, { region: home }), key, home),
+    findBuckets((region) => connect(S3Client, { region }), key, home),
   ]);
   return found.flat(2).filter((one) => value === undefined || one.value === value);
 }
@@ -198,6 +205,19 @@ async function findTopics(sns: SNSClient, key: string, region: string): Promise<
   };
   for await (const { Topics = [] } of paginateListTopics({ client: sns }, {})) {
     await pMap(Topics, look, { concurrency: 4 });
+  }
+  return found;
+}
+
+async function findRoles(iam: IAMClient, key: string, region: string): Promise<Tagged[]> {
+  const found: Tagged[] = [];
+  const look = async ({ Arn: id, RoleName }: Role) => {
+    const { Tags = [] } = await iam.send(new ListRoleTagsCommand({ RoleName }));
+    const tag = Tags.find(({ Key }) => Key === key);
+    if (tag) found.push({ id: id as string, region, value: tag.Value as string });
+  };
+  for await (const { Roles = [] } of paginateListRoles({ client: iam }, {})) {
+    await pMap(Roles, look, { concurrency: 4 });
   }
   return found;
 }

@@ -42,6 +42,13 @@
  * @permission cloudwatch:DeleteAlarms on *
  * @permission sns:GetTopicAttributes on *
  * @permission sns:DeleteTopic on *
+ * @permission iam:ListAttachedRolePolicies on arn:aws:iam::*:role/*
+ * @permission iam:ListRolePolicies on arn:aws:iam::*:role/*
+ * @permission iam:GetInstanceProfile on arn:aws:iam::*:instance-profile/*
+ * @permission iam:RemoveRoleFromInstanceProfile on arn:aws:iam::*:instance-profile/*
+ * @permission iam:DeleteRolePolicy on arn:aws:iam::*:role/*
+ * @permission iam:DeleteInstanceProfile on arn:aws:iam::*:instance-profile/*
+ * @permission iam:DeleteRole on arn:aws:iam::*:role/*
  * @permission s3:ListBucketVersions on arn:aws:s3:::BUCKET
  * @permission s3:ListBucketMultipartUploads on arn:aws:s3:::BUCKET
  * @permission s3:DeleteObject on arn:aws:s3:::BUCKET/*
@@ -69,9 +76,11 @@ import {
   ReleaseAddressCommand,
   RevokeSecurityGroupIngressCommand,
 } from '@aws-sdk/client-ec2';
+import { IAMClient } from '@aws-sdk/client-iam';
 import { DeleteBucketCommand, S3Client } from '@aws-sdk/client-s3';
 import { DeleteTopicCommand, GetTopicAttributesCommand, SNSClient } from '@aws-sdk/client-sns';
 import { terminateInstance } from '../ec2/21-terminate-instance.ts';
+import { deleteInstanceRole } from '../ec2/28-create-instance-role.ts';
 import { detachVolume } from '../ec2/31-detach-volume.ts';
 import { emptyBucket } from '../s3/28-empty-bucket.ts';
 import type { Connect } from './14-find-tagged.ts';
@@ -101,6 +110,7 @@ export const kinds = [
   { name: 'security group rule', id: 'sgr-', cost: 'free' },
   { name: 'security group', id: 'sg-', cost: 'free' },
   { name: 'key pair', id: 'key-', cost: 'free' },
+  { name: 'role', id: 'arn:aws:iam:', cost: 'free' },
   { name: 'bucket', id: 's3://', cost: 'billed for what is in it' },
 ] as const;
 
@@ -189,6 +199,11 @@ export async function deleteResource(
       await sns.send(new DeleteTopicCommand({ TopicArn: id }));
       break;
     }
+    case 'role': {
+      // Without its path, which is no part of the name.
+      await deleteInstanceRole(connect(IAMClient, { region }), { roleName: id.slice(id.lastIndexOf('/') + 1) });
+      break;
+    }
     case 'bucket': {
       const s3 = connect(S3Client, { region, followRegionRedirects: true });
       const bucket = id.slice('s3://'.length);
@@ -216,7 +231,8 @@ export async function deleteResource(
 export function kindOf(id: string): (typeof kinds)[number] {
   // China and GovCloud have other words than aws in their ARNs.
   const plain = id.replace(/^arn:aws-[a-z-]+:/, 'arn:aws:');
-  const kind = kinds.find((one) => plain.startsWith(one.id));
+  // Users, groups and policies of IAM are nothing that the recipes make.
+  const kind = kinds.find((one) => plain.startsWith(one.id) && (one.name !== 'role' || plain.includes(':role/')));
   if (!kind) throw new RangeError(`"${id}" is none of ${kinds.map((one) => `${one.id}…`).join(', ')}`);
   return kind;
 }
