@@ -95,8 +95,9 @@ function headers(mark: string, all: Record<string, string>): string {
 
 const secrets = [
   /(Signature=)[0-9a-zA-Z%/+=]+/g,
-  /((?:X-Amz-Security-Token|SessionToken|Password)=)[^&\s]+/gi,
+  /((?:X-Amz-Security-Token|SessionToken|Password|UserData)=)[^&\s]+/gi,
   /(-----BEGIN [A-Z ]*PRIVATE KEY-----)[\s\S]*?(?=-----END|$)/g,
+  /(<userData>\s*<value>)[^<]*/gi,
   /(<(?:\w+:)?(?:keyMaterial|SecretAccessKey|SessionToken|passwordData|Password)>)[^<]*/gi,
   /("(?:KeyMaterial|SecretAccessKey|SessionToken|SecretString|Password)"\s*:\s*")(?:[^"\\]|\\.)*/gi,
 ];

@@ -218,6 +218,8 @@ const places: [string, string][] = [
   ['https://b.s3.amazonaws.com/k?X-Amz-Expires=60&X-Amz-Signature=', '&x-id=GetObject'],
   ['https://b.s3.amazonaws.com/k?X-Amz-Security-Token=', '&X-Amz-Expires=60'],
   ['Action=CreateUser&Password=', '&Version=1'],
+  ['Action=RunInstances&UserData=', '&Version=1'],
+  ['<userData>\n <value>', '</value></userData>'],
   ['SessionToken=', ''],
 ];
 
