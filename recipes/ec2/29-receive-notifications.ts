@@ -281,7 +281,7 @@ recipe(import.meta, (command) =>
     .action(async (topicArn, { port, try: trying, publicUrl = local() ? 'http://127.0.0.1:{port}' : undefined }) => {
       if (trying && !publicUrl) throw new RangeError('--try needs --public-url, where SNS can reach the port');
       const sns = connect(SNSClient);
-      for await (const { Topics = [] } of paginateListTopics({ client: sns }, {})) {
+      for await (const { Topics = [] } of topicArn ? [] : paginateListTopics({ client: sns }, {})) {
         topicArn ??= Topics.find(({ TopicArn }) => TopicArn?.endsWith(':paws'))?.TopicArn;
       }
       if (!topicArn) throw new Error('There is no topic named paws: make one with recipe 2.13, or name another.');

@@ -1,6 +1,7 @@
 import { execFileSync, spawnSync, spawn as start } from 'node:child_process';
 import { once } from 'node:events';
 import {
+  appendFileSync,
   chmodSync,
   closeSync,
   existsSync,
@@ -40,6 +41,7 @@ if (!shellcheck) console.warn('The script of 2.23 is not checked: apt install sh
 let machine: { pid: number; stop: () => void };
 let sshd: Sshd;
 const fstab = join(folder, 'fstab');
+const keyFile = join(folder, '.ssh/paws.pem');
 const loops: string[] = [];
 
 beforeAll(async () => {
@@ -65,6 +67,9 @@ beforeAll(async () => {
   writeFileSync(enter, `#!/bin/sh\nexec nsenter -t ${machine.pid} -m sh -c "$SSH_ORIGINAL_COMMAND"\n`);
   chmodSync(enter, 0o755);
   sshd = await startSshd({ config: [`ForceCommand ${enter}`] });
+  // The key is the one that 2.16 saved.
+  await run('npx tsx recipes/ec2/16-create-key-pair.ts --local', { record: undefined });
+  appendFileSync(join(sshd.folder, 'authorized_keys'), execFileSync('ssh-keygen', ['-y', '-f', keyFile]));
 });
 afterAll(async () => {
   await sshd?.stop();
@@ -134,7 +139,7 @@ function answering(volume: object = { Attachments: attached }): EC2Client {
 }
 
 const mount = (volumeId: string, mountPoint: string, options: Partial<Parameters<typeof mountVolume>[1]> = {}) => {
-  const { port, username, privateKey: keyFile } = sshd;
+  const { port, username } = sshd;
   const login = { port, username, keyFile, knownHosts: join(folder, 'known_hosts'), seconds: 60 };
   return mountVolume(answering(), { volumeId, mountPoint, ...login, ...options });
 };
