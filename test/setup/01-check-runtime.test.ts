@@ -36,8 +36,8 @@ test('what is found here is what node, npm and the packages say of themselves', 
   const tools: Tool[] = JSON.parse(stdout);
   const say = (command: string) => execFileSync(command, ['--version'], { encoding: 'utf8' }).trim();
   const installed = (name: string) => JSON.parse(readFileSync(join(root, modules(name)), 'utf8')).version;
-  const { dependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
-  const sdk = Object.keys(dependencies).filter((name) => /@aws-sdk/.test(name));
+  const { dependencies, devDependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  const sdk = Object.keys({ ...dependencies, ...devDependencies }).filter((name) => /@aws-sdk/.test(name));
   expect(sdk.length).toBeGreaterThan(1);
   expect(Object.fromEntries(tools.map(({ tool, version }) => [tool, version]))).toEqual({
     'Node.js': say(process.execPath).slice(1),
