@@ -186,8 +186,8 @@ export async function streamMetrics(
           result.bad += 1;
           onBadLine?.(result.lines, (error as Error).message.replace(/\p{Cc}/gu, ' '));
         }
-        // A datum of 30 long dimensions is some 80 KB: it fits into what is left of 1 MB.
-        if (batch.data.length === 1000 || batch.bytes > 900_000) {
+        // Half of the 1 MB that a call may have: larger ones only take more memory. A datum is 80 KB at most, or so.
+        if (batch.data.length === 1000 || batch.bytes > 450_000) {
           await free();
           send();
         }

@@ -152,7 +152,7 @@ test('a call has at most 1,000 data, 1 MB and 150 values a datum, and the calls 
     expect(bad).toEqual([]);
     const sizes = calls.map((MetricData) => Buffer.byteLength(JSON.stringify({ Namespace: 'N', MetricData })));
     expect(Math.max(...sizes)).toBeLessThanOrEqual(1_000_000);
-    expect(sizes.filter((size) => size > 600_000).length).toBeGreaterThanOrEqual(sizes.length - 1);
+    expect(sizes.filter((size) => size > 300_000).length).toBeGreaterThanOrEqual(sizes.length - 1);
     expect(
       calls
         .flat()
