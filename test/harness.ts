@@ -34,6 +34,15 @@ export interface Sandbox {
   s3: (region?: string) => S3Client;
 }
 
+/** Settings of a client, of any service, for the sandbox's account. */
+export function settingsOf({ account }: Pick<Sandbox, 'account'>, region = 'us-east-1') {
+  return {
+    region,
+    endpoint: process.env.COOKBOOK_LOCALSTACK as string,
+    credentials: { accessKeyId: account, secretAccessKey: 'test' },
+  };
+}
+
 /** Makes an account, a folder and clients for one test file. */
 export function sandbox(meta: { url: string }, record?: string): Sandbox {
   const hash = createHash('sha256').update(meta.url).digest();
@@ -41,11 +50,7 @@ export function sandbox(meta: { url: string }, record?: string): Sandbox {
   const bucket = `paws-${hash.toString('hex').slice(0, 7)}`;
   const { path: folder, remove } = temporaryFolder();
   afterAll(remove);
-  const settings = (region: string) => ({
-    region,
-    endpoint: process.env.COOKBOOK_LOCALSTACK as string,
-    credentials: { accessKeyId: account, secretAccessKey: 'test' },
-  });
+  const settings = (region: string) => settingsOf({ account }, region);
   return {
     account,
     bucket,

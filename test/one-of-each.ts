@@ -20,16 +20,7 @@ import { IAMClient } from '@aws-sdk/client-iam';
 import { CreateBucketCommand, CreateMultipartUploadCommand, PutObjectCommand } from '@aws-sdk/client-s3';
 import { CreateTopicCommand, SNSClient } from '@aws-sdk/client-sns';
 import { createInstanceRole } from '../recipes/ec2/28-create-instance-role.ts';
-import type { Sandbox } from './harness.ts';
-
-/** Settings of a client for the sandbox's account. */
-export function settingsOf({ account }: Pick<Sandbox, 'account'>) {
-  return {
-    region: 'us-east-1',
-    endpoint: process.env.COOKBOOK_LOCALSTACK as string,
-    credentials: { accessKeyId: account, secretAccessKey: 'test' },
-  };
-}
+import { type Sandbox, settingsOf } from './harness.ts';
 
 /** Makes one of each kind, tagged, and returns the ids in the order in which they can be deleted. */
 export async function makeOneOfEach(own: Sandbox): Promise<string[]> {

@@ -13,7 +13,7 @@ import { CreateInstanceProfileCommand, IAMClient } from '@aws-sdk/client-iam';
 import { describe, expect, test } from 'vitest';
 import { cloneInstance } from '../../recipes/ec2/10-clone-instance.ts';
 import { type ClientFault, withFaults } from '../faults.ts';
-import { testRecipe } from '../harness.ts';
+import { settingsOf, testRecipe } from '../harness.ts';
 
 const own = testRecipe(import.meta);
 const { run, file, ec2, account } = own;
@@ -66,11 +66,7 @@ async function inventory(): Promise<unknown[]> {
 }
 
 test('the clone has the settings, the role, the tags and, from their newest snapshots, the data volumes', async () => {
-  const iam = new IAMClient({
-    region: 'us-east-1',
-    endpoint: process.env.COOKBOOK_LOCALSTACK as string,
-    credentials: { accessKeyId: account, secretAccessKey: 'test' },
-  });
+  const iam = new IAMClient(settingsOf({ account }));
   const { InstanceProfile } = await iam.send(new CreateInstanceProfileCommand({ InstanceProfileName: 'web' }));
   const UserData = Buffer.from([0x1f, 0x8b, 8, 0, 0xff, 0xfe, 0, 0x80]).toString('base64');
   const instanceId = await launch({

@@ -2,18 +2,13 @@ import { CloudWatchClient, PutMetricDataCommand } from '@aws-sdk/client-cloudwat
 import { RunInstancesCommand } from '@aws-sdk/client-ec2';
 import { beforeEach, expect, test, vi } from 'vitest';
 import { drawChart, monitorInstance } from '../../recipes/ec2/12-monitor-instance.ts';
-import { testRecipe } from '../harness.ts';
+import { settingsOf, testRecipe } from '../harness.ts';
 import type { Fault } from '../preload.ts';
 
 const { run, file, account, ec2 } = testRecipe(import.meta);
 const monitor = (options: string, settings = {}) => run(`npx tsx ${file} --local ${options}`, settings);
 
-const client = () =>
-  new CloudWatchClient({
-    region: 'us-east-1',
-    endpoint: process.env.COOKBOOK_LOCALSTACK as string,
-    credentials: { accessKeyId: account, secretAccessKey: 'test' },
-  });
+const client = () => new CloudWatchClient(settingsOf({ account }));
 
 async function launch(Tags: { Key: string; Value: string }[] = []): Promise<string> {
   const TagSpecifications = Tags.length > 0 ? [{ ResourceType: 'instance' as const, Tags }] : undefined;

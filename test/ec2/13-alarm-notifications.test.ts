@@ -20,8 +20,7 @@ import { CreateQueueCommand, ReceiveMessageCommand, SQSClient } from '@aws-sdk/c
 import { expect, test, vi } from 'vitest';
 import { alarmNotifications, type Condition } from '../../recipes/ec2/13-alarm-notifications.ts';
 import { receiveNotifications } from '../../recipes/ec2/29-receive-notifications.ts';
-import { testRecipe } from '../harness.ts';
-import { settingsOf } from '../one-of-each.ts';
+import { settingsOf, testRecipe } from '../harness.ts';
 import { freePort } from '../program.ts';
 
 const own = testRecipe(import.meta);

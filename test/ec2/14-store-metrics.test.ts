@@ -3,17 +3,12 @@ import { CloudWatchClient, GetMetricStatisticsCommand, ListMetricsCommand } from
 import { describe, expect, test } from 'vitest';
 import { metricDataInput } from '../../recipes/ec2/14-helpers/metric-data.ts';
 import { type Datum, storeMetrics } from '../../recipes/ec2/14-store-metrics.ts';
-import { testRecipe } from '../harness.ts';
+import { settingsOf, testRecipe } from '../harness.ts';
 
 const { run, file, account } = testRecipe(import.meta);
 const store = (options: string, settings = {}) => run(`npx tsx ${file} --local ${options}`, settings);
 
-const client = () =>
-  new CloudWatchClient({
-    region: 'us-east-1',
-    endpoint: process.env.COOKBOOK_LOCALSTACK as string,
-    credentials: { accessKeyId: account, secretAccessKey: 'test' },
-  });
+const client = () => new CloudWatchClient(settingsOf({ account }));
 
 /** A client that sends nothing: CloudWatch's answers to GetMetricData are given, in turn, as counts of samples. */
 function answering(counts: number[] = []) {

@@ -13,8 +13,7 @@ import { runScriptAtBoot } from '../../recipes/ec2/15-run-script-at-boot.ts';
 import { terminateInstance } from '../../recipes/ec2/21-terminate-instance.ts';
 import { makeUserData } from '../../recipes/ec2/30-make-user-data.ts';
 import { cloudInit, runScripts, understand } from '../cloud-init.ts';
-import { leftovers, testRecipe } from '../harness.ts';
-import { settingsOf } from '../one-of-each.ts';
+import { leftovers, settingsOf, testRecipe } from '../harness.ts';
 
 const own = testRecipe(import.meta);
 const { run, file, folder, ec2 } = own;

@@ -4,17 +4,12 @@ import fc from 'fast-check';
 import { expect, test, vi } from 'vitest';
 import { linesOf } from '../../recipes/ec2/27-helpers/parse-lines.ts';
 import { streamMetrics } from '../../recipes/ec2/27-stream-metrics.ts';
-import { testRecipe } from '../harness.ts';
+import { settingsOf, testRecipe } from '../harness.ts';
 
 const { run, file, account } = testRecipe(import.meta);
 const stream = (options: string, settings = {}) => run(`npx tsx ${file} --local ${options}`, settings);
 
-const client = () =>
-  new CloudWatchClient({
-    region: 'us-east-1',
-    endpoint: process.env.COOKBOOK_LOCALSTACK as string,
-    credentials: { accessKeyId: account, secretAccessKey: 'test' },
-  });
+const client = () => new CloudWatchClient(settingsOf({ account }));
 
 /** A client that sends nothing: each call of PutMetricData is answered when this returns, or fails as it does. */
 function answering(answer: (call: number) => Promise<void> | void = () => {}) {

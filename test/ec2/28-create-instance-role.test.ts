@@ -15,8 +15,7 @@ import {
 } from '@aws-sdk/client-iam';
 import { describe, expect, test } from 'vitest';
 import { createInstanceRole, deleteInstanceRole } from '../../recipes/ec2/28-create-instance-role.ts';
-import { testRecipe } from '../harness.ts';
-import { settingsOf } from '../one-of-each.ts';
+import { settingsOf, testRecipe } from '../harness.ts';
 
 const own = testRecipe(import.meta);
 const { run, file } = own;

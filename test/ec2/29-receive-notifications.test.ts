@@ -18,8 +18,7 @@ import {
   type VerifiedMessage,
   verifyMessage,
 } from '../../recipes/ec2/29-receive-notifications.ts';
-import { testRecipe } from '../harness.ts';
-import { settingsOf } from '../one-of-each.ts';
+import { settingsOf, testRecipe } from '../harness.ts';
 import { freePort } from '../program.ts';
 import { serve } from '../serve.ts';
 

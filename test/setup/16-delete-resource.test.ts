@@ -9,8 +9,8 @@ import {
 import { ListTopicsCommand, SNSClient } from '@aws-sdk/client-sns';
 import { expect, test } from 'vitest';
 import { deleteResource, kindOf } from '../../recipes/setup/16-delete-resource.ts';
-import { leftovers, testRecipe } from '../harness.ts';
-import { makeOneOfEach, settingsOf } from '../one-of-each.ts';
+import { leftovers, settingsOf, testRecipe } from '../harness.ts';
+import { makeOneOfEach } from '../one-of-each.ts';
 
 const own = testRecipe(import.meta);
 const { run, file, ec2 } = own;
