@@ -7,13 +7,19 @@ import { readFileSync, realpathSync } from 'node:fs';
 import { devNull } from 'node:os';
 import { createInterface } from 'node:readline/promises';
 import { fileURLToPath } from 'node:url';
-import { Command, CommanderError, type CommandUnknownOpts, Option } from '@commander-js/extra-typings';
+import {
+  Command,
+  CommanderError,
+  type CommandUnknownOpts,
+  InvalidArgumentError,
+  Option,
+} from '@commander-js/extra-typings';
 import { describeTarget, failedOperation, logging } from './connect.ts';
 import { copyPart, type Header, helpOf, parseHeader, policyOf } from './header.ts';
 import { clearProgress, printJson, progress } from './output.ts';
 
 export { connect } from './connect.ts';
-export { print, progress } from './output.ts';
+export { bytes, print, progress, transferred, warn } from './output.ts';
 
 /** Add it to a command that deletes, overwrites, opens to the public or costs, and call `confirm`. */
 export const yes = new Option('--yes', 'do it without asking');
@@ -108,6 +114,20 @@ export function sayUndo(result: object): void {
   process.stderr.write(
     `\nCost: ${header.cost}\nUndo: ${command.replace(' --local', (match) => `${local ? match : ''}${where}`)}\n`,
   );
+}
+
+/** Takes apart an argument that names one object: `s3://BUCKET/KEY`. The key is all that follows, slashes and all. */
+export function s3Object(uri: string): { bucket: string; key: string } {
+  const { bucket, prefix: key } = s3Prefix(uri);
+  if (!key) throw new InvalidArgumentError('It has no key: s3://BUCKET/KEY names an object.');
+  return { bucket, key };
+}
+
+/** Takes apart an argument that names a bucket, or all keys in it that begin alike: `s3://BUCKET/PREFIX`. */
+export function s3Prefix(uri: string): { bucket: string; prefix: string } {
+  const [, bucket, prefix = ''] = /^s3:\/\/([^/]+)(?:\/(.*))?$/s.exec(uri) ?? [];
+  if (!bucket) throw new InvalidArgumentError('It does not begin with s3://BUCKET.');
+  return { bucket, prefix };
 }
 
 /** Fills `{field}` in a header's command from a result: a list becomes several words. */

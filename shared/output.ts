@@ -2,6 +2,7 @@
  * What a recipe shows: its result on standard output, as aligned text for people or as one JSON document; and
  * on standard error, only to a terminal, a line of progress that overwrites itself.
  */
+import prettyBytes from 'pretty-bytes';
 import stringWidth from 'string-width';
 
 /** Turns a field's value into text for people. */
@@ -38,6 +39,28 @@ export function print(result: object, formats: Formats = {}): void {
 export function progress(what: string): void {
   if (!process.stderr.isTTY) return;
   process.stderr.write(`\r\x1b[K${text(what).slice(0, process.stderr.columns - 1)}`);
+}
+
+/** Shows how far a transfer is, with its rate, and the time left where the total is known. For `onProgress`. */
+export function transferred({ bytes: done, total }: { bytes: number; total: number | null }): void {
+  begun ??= { at: Date.now(), bytes: done };
+  const rate = ((done - begun.bytes) * 1000) / Math.max(Date.now() - begun.at, 1);
+  const share = total ? done / total : 0;
+  const bar = total ? `[${'='.repeat(share * 20).padEnd(20)}] ${Math.floor(share * 100)} % of ${bytes(total)}, ` : '';
+  const left = total && rate > 0 ? `, ${Math.ceil((total - done) / rate)} s left` : '';
+  progress(`${bar}${bytes(done)}, ${bytes(rate)}/s${left}`);
+}
+let begun: { at: number; bytes: number } | undefined;
+
+/** Formats a number of bytes for people: `1.5 MiB`. For `print`. */
+export function bytes(size: number): string {
+  return prettyBytes(size, { binary: true });
+}
+
+/** Tells people, on standard error and only on a terminal, of what they should know and a program need not. */
+export function warn(text: string): void {
+  clearProgress();
+  if (process.stderr.isTTY) process.stderr.write(`${text}\n`);
 }
 
 /** Takes the line of progress away, so that something that stays can be written. */

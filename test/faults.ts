@@ -1,5 +1,6 @@
 /** Makes operations of a client in the test's own process fail, as preload.ts does for the commands of recipes. */
 import type { EC2Client } from '@aws-sdk/client-ec2';
+import type { S3Client } from '@aws-sdk/client-s3';
 
 /** An operation that goes otherwise than the server would have it. */
 export interface ClientFault {
@@ -24,10 +25,13 @@ export interface ClientFault {
  *
  * @returns The client, and the operations that it was asked for in earnest, in turn.
  */
-export function withFaults(client: EC2Client, ...faults: ClientFault[]): { client: EC2Client; sent: string[] } {
+export function withFaults<Client extends EC2Client | S3Client>(
+  client: Client,
+  ...faults: ClientFault[]
+): { client: Client; sent: string[] } {
   const sent: string[] = [];
   const calls = new Map<ClientFault, number>();
-  client.middlewareStack.add(
+  (client as S3Client).middlewareStack.add(
     (next, context) => async (args) => {
       const operation = `${context.commandName}`.replace('Command', '');
       const { DryRun: dryRun = false } = args.input as { DryRun?: boolean };

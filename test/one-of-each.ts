@@ -69,9 +69,11 @@ export async function makeOneOfEach(own: Sandbox): Promise<string[]> {
   const CreateBucketConfiguration = { Tags };
   await s3().send(new CreateBucketCommand({ Bucket: bucket, CreateBucketConfiguration }));
   await s3().send(new PutObjectCommand({ Bucket: bucket, Key: 'a', Body: 'a' }));
+  await s3().send(new PutObjectCommand({ Bucket: bucket, Key: 'odd +%20key', Body: 'a' }));
   await s3().send(new CreateMultipartUploadCommand({ Bucket: bucket, Key: 'b' }));
   return [
     ...[MetricAlarms[0]?.AlarmArn, TopicArn, InstanceId, address.AllocationId, VolumeId, ImageId, SnapshotId],
-    ...[SecurityGroupRules[0]?.SecurityGroupRuleId, GroupId, KeyPairId, role.roleArn, `s3://${bucket}`],
+    ...[SecurityGroupRules[0]?.SecurityGroupRuleId, GroupId, KeyPairId, role.roleArn],
+    ...[`s3://${bucket}/odd +%20key`, `s3://${bucket}`],
   ] as string[];
 }

@@ -27,6 +27,16 @@ const s3Names: Record<string, string> = {
   GetBucketEncryption: 'GetEncryptionConfiguration',
   GetBucketLifecycleConfiguration: 'GetLifecycleConfiguration',
   GetObjectLockConfiguration: 'GetBucketObjectLockConfiguration',
+  PutObjectLockConfiguration: 'PutBucketObjectLockConfiguration',
+  PutBucketLifecycleConfiguration: 'PutLifecycleConfiguration',
+  DeleteBucketLifecycle: 'PutLifecycleConfiguration',
+  PutBucketEncryption: 'PutEncryptionConfiguration',
+  PutPublicAccessBlock: 'PutBucketPublicAccessBlock',
+  DeletePublicAccessBlock: 'PutBucketPublicAccessBlock',
+  DeleteBucketTagging: 'PutBucketTagging',
+  ListBucketInventoryConfigurations: 'GetInventoryConfiguration',
+  GetBucketInventoryConfiguration: 'GetInventoryConfiguration',
+  SelectObjectContent: 'GetObject',
 };
 
 /** The action that an operation is checked for in any case. */
@@ -46,10 +56,26 @@ export function actionsFor({ operation, input }: Sent): string[] {
     const deleted = name === 'DeleteObjects' ? input.Delete.Objects : name === 'DeleteObject' ? [input] : [];
     if (deleted.length > 0) actions.add('s3:DeleteObject');
     if (deleted.some(({ VersionId }: { VersionId?: string }) => VersionId)) actions.add('s3:DeleteObjectVersion');
-    if (deleted.length === 0) {
-      const version = input.VersionId && /^(Get|Head)Object$/.test(name) ? 'Version' : '';
+    const version = input.VersionId && /^((Get|Head)Object|(Get|Put|Delete)ObjectTagging)$/.test(name) ? 'Version' : '';
+    const source = /\?versionId=/.test(input.CopySource ?? '') ? 'Version' : '';
+    if (name === 'CopyObject' || name === 'UploadPartCopy') {
+      actions.add(`s3:GetObject${source}`).add('s3:PutObject');
+      // What CopyObject copies unless told otherwise.
+      if (name === 'CopyObject' && input.TaggingDirective !== 'REPLACE') actions.add(`s3:GetObject${source}Tagging`);
+    } else if (name === 'GetObjectAttributes') {
+      actions.add(`s3:GetObject${input.VersionId ? 'Version' : ''}`);
+      actions.add(`s3:GetObject${input.VersionId ? 'Version' : ''}Attributes`);
+    } else if (version && name.endsWith('Tagging')) {
+      actions.add(`s3:${name.replace('Object', 'ObjectVersion')}`);
+    } else if (deleted.length === 0) {
       actions.add(`${ownAction(operation)}${version}`);
     }
+    // What comes with an object needs an action of its own.
+    const puts = /^(PutObject|CopyObject|CreateMultipartUpload)$/.test(name);
+    if (puts && input.Tagging) actions.add('s3:PutObjectTagging');
+    if (puts && input.ACL) actions.add('s3:PutObjectAcl');
+    if (puts && input.ObjectLockRetainUntilDate) actions.add('s3:PutObjectRetention');
+    if (puts && input.ObjectLockLegalHoldStatus) actions.add('s3:PutObjectLegalHold');
     if (input.BypassGovernanceRetention) actions.add('s3:BypassGovernanceRetention');
   } else {
     actions.add(ownAction(operation));

@@ -29,19 +29,21 @@
  *
  * @run npx tsx recipes/setup/01-check-runtime.ts --node 23.11.1
  * @output
- *   tool                        version   state    until       advice
- *   Node.js                     23.11.1   ended    2025-06-01  install the newest LTS
- *   npm                         11.19.1   no date  -           -
- *   typescript                  7.0.2     no date  -           -
- *   tsx                         4.23.15   no date  -           -
- *   @aws-sdk/client-cloudwatch  3.1164.0  ended    2026-01-07  install the newest LTS of Node.js
- *   @aws-sdk/client-ec2         3.1169.0  ended    2026-01-07  install the newest LTS of Node.js
- *   @aws-sdk/client-iam         3.1169.0  ended    2026-01-07  install the newest LTS of Node.js
- *   @aws-sdk/client-s3          3.1175.0  ended    2026-01-07  install the newest LTS of Node.js
- *   @aws-sdk/client-sns         3.1169.0  ended    2026-01-07  install the newest LTS of Node.js
- *   @aws-sdk/client-ssm         3.1169.0  ended    2026-01-07  install the newest LTS of Node.js
- *   @aws-sdk/client-sts         3.1174.0  ended    2026-01-07  install the newest LTS of Node.js
- *   @aws-sdk/client-sqs         3.1175.0  ended    2026-01-07  install the newest LTS of Node.js
+ *   tool                           version   state    until       advice
+ *   Node.js                        23.11.1   ended    2025-06-01  install the newest LTS
+ *   npm                            11.19.1   no date  -           -
+ *   typescript                     7.0.2     no date  -           -
+ *   tsx                            4.23.15   no date  -           -
+ *   @aws-sdk/client-cloudwatch     3.1164.0  ended    2026-01-07  install the newest LTS of Node.js
+ *   @aws-sdk/client-ec2            3.1169.0  ended    2026-01-07  install the newest LTS of Node.js
+ *   @aws-sdk/client-iam            3.1169.0  ended    2026-01-07  install the newest LTS of Node.js
+ *   @aws-sdk/client-s3             3.1175.0  ended    2026-01-07  install the newest LTS of Node.js
+ *   @aws-sdk/client-sns            3.1169.0  ended    2026-01-07  install the newest LTS of Node.js
+ *   @aws-sdk/client-ssm            3.1169.0  ended    2026-01-07  install the newest LTS of Node.js
+ *   @aws-sdk/client-sts            3.1174.0  ended    2026-01-07  install the newest LTS of Node.js
+ *   @aws-sdk/s3-presigned-post     3.1164.0  ended    2026-01-07  install the newest LTS of Node.js
+ *   @aws-sdk/s3-request-presigner  3.1169.0  ended    2026-01-07  install the newest LTS of Node.js
+ *   @aws-sdk/client-sqs            3.1175.0  ended    2026-01-07  install the newest LTS of Node.js
  * @run npx tsx recipes/setup/01-check-runtime.ts
  * @permission nothing
  * @cost nothing

@@ -80,6 +80,7 @@
  * @permission s3:DeleteObjectVersion on arn:aws:s3:::BUCKET/*
  * @permission s3:AbortMultipartUpload on arn:aws:s3:::BUCKET/*
  * @permission s3:DeleteBucket on arn:aws:s3:::*
+ * @permission s3:GetObject on arn:aws:s3:::BUCKET/*
  * @cost nothing but the listing of buckets, $0.005 for a million versions
  * @undo nothing
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_TerminateInstances.html

@@ -11,7 +11,8 @@
  *
  * ## Discussion
  * Deleting is for good. With an instance go the volumes that belong to it, with an image the snapshots that no other
- * image needs, with a bucket all versions of its objects, with a topic its subscriptions.
+ * image needs, with a bucket all versions of its objects, with a topic its subscriptions. An object in a bucket that
+ * keeps versions only gets a delete marker, and 3.19 brings it back; 3.28 deletes the versions, too.
  *
  * What something else still uses is refused by AWS: a security group of an instance, a snapshot of an image. 1.9 deletes many things, in an order that works.
  *
@@ -55,6 +56,7 @@
  * @permission s3:DeleteObjectVersion on arn:aws:s3:::BUCKET/*
  * @permission s3:AbortMultipartUpload on arn:aws:s3:::BUCKET/*
  * @permission s3:DeleteBucket on arn:aws:s3:::BUCKET
+ * @permission s3:GetObject on arn:aws:s3:::BUCKET/*
  * @cost nothing but the listing of a bucket, $0.005 for a million versions
  * @undo nothing
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DeregisterImage.html
@@ -77,7 +79,7 @@ import {
   RevokeSecurityGroupIngressCommand,
 } from '@aws-sdk/client-ec2';
 import { IAMClient } from '@aws-sdk/client-iam';
-import { DeleteBucketCommand, S3Client } from '@aws-sdk/client-s3';
+import { DeleteBucketCommand, DeleteObjectCommand, HeadObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import { DeleteTopicCommand, GetTopicAttributesCommand, SNSClient } from '@aws-sdk/client-sns';
 import { terminateInstance } from '../ec2/21-terminate-instance.ts';
 import { deleteInstanceRole } from '../ec2/28-create-instance-role.ts';
@@ -87,7 +89,7 @@ import type { Connect } from './14-find-tagged.ts';
 
 /** Something that can be deleted. */
 export interface Resource {
-  /** `i-0123456789abcdef0`, `s3://bucket`, `arn:aws:sns:eu-west-1:111122223333:topic` */
+  /** `i-0123456789abcdef0`, `s3://bucket`, `s3://bucket/key`, `arn:aws:sns:eu-west-1:111122223333:topic` */
   id: string;
   /** Where it is. An ARN's own region counts more. */
   region: string;
@@ -111,6 +113,7 @@ export const kinds = [
   { name: 'security group', id: 'sg-', cost: 'free' },
   { name: 'key pair', id: 'key-', cost: 'free' },
   { name: 'role', id: 'arn:aws:iam:', cost: 'free' },
+  { name: 'object', id: 's3://…/', cost: 'billed by its size' },
   { name: 'bucket', id: 's3://', cost: 'billed for what is in it' },
 ] as const;
 
@@ -118,7 +121,8 @@ export const kinds = [
  * Deletes one resource of any kind.
  *
  * @param connect - Makes a client for a region.
- * @param options.id - Its id; its ARN, if it is an alarm or a topic; `s3://` and its name, if it is a bucket.
+ * @param options.id - Its id; its ARN, if it is an alarm or a topic; `s3://` and its name, if it is a bucket,
+ *   with `/` and a key, if it is an object.
  * @param options.region - Where it is; the region in an ARN counts more.
  * @param options.signal - Ends the emptying of a bucket, or the wait for an instance that is on its way out.
  * @returns The resource, and what kind it was of.
@@ -204,9 +208,17 @@ export async function deleteResource(
       await deleteInstanceRole(connect(IAMClient, { region }), { roleName: id.slice(id.lastIndexOf('/') + 1) });
       break;
     }
+    case 'object': {
+      const s3 = connect(S3Client, { region, followRegionRedirects: true });
+      const [, Bucket, Key] = objectId.exec(id) ?? [];
+      // S3 says nothing of an object that is not there.
+      await s3.send(new HeadObjectCommand({ Bucket, Key }));
+      await s3.send(new DeleteObjectCommand({ Bucket, Key }));
+      break;
+    }
     case 'bucket': {
       const s3 = connect(S3Client, { region, followRegionRedirects: true });
-      const bucket = id.slice('s3://'.length);
+      const bucket = id.slice('s3://'.length).replace(/\/$/, '');
       await emptyBucket(s3, { bucket, signal });
       await s3.send(new DeleteBucketCommand({ Bucket: bucket }));
       break;
@@ -232,10 +244,16 @@ export function kindOf(id: string): (typeof kinds)[number] {
   // China and GovCloud have other words than aws in their ARNs.
   const plain = id.replace(/^arn:aws-[a-z-]+:/, 'arn:aws:');
   // Users, groups and policies of IAM are nothing that the recipes make.
-  const kind = kinds.find((one) => plain.startsWith(one.id) && (one.name !== 'role' || plain.includes(':role/')));
+  const kind = kinds.find(({ name, id: start }) => {
+    if (name === 'object') return objectId.test(plain);
+    return plain.startsWith(start) && (name !== 'role' || plain.includes(':role/'));
+  });
   if (!kind) throw new RangeError(`"${id}" is none of ${kinds.map((one) => `${one.id}…`).join(', ')}`);
   return kind;
 }
+
+/** `s3://bucket/key` */
+const objectId = /^s3:\/\/([^/]+)\/(.+)$/s;
 
 function notFound(id: string): Error {
   return Object.assign(new Error(`there is no ${id}`), { name: 'NotFound' });

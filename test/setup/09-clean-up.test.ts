@@ -49,11 +49,12 @@ test('named things go, others stay; what is not there is told apart', async () =
   const id = await keyPair('named');
   await keyPair('other', paws('2.16'));
   for (const outcome of ['deleted', 'not found']) {
-    const result = await cleanUp(`${id} s3://no-such-bucket-here --yes --json`);
+    const result = await cleanUp(`${id} s3://no-such-bucket-here s3://no-such-bucket-here/key --yes --json`);
     expect(result).toMatchObject({ code: 0 });
     expect(JSON.parse(result.stdout)).toMatchObject([
       { id, outcome, problem: null },
-      { outcome: 'not found', problem: null },
+      { kind: 'object', outcome: 'not found', problem: null },
+      { kind: 'bucket', outcome: 'not found', problem: null },
     ]);
   }
   expect(await keyNames()).toEqual(['other']);
@@ -107,7 +108,7 @@ test('a volume that stays with its instance is deleted after it', async () => {
 });
 
 test('one of each kind that carries the tag goes', async () => {
-  const ids = (await makeOneOfEach(own)).filter((id) => !id.startsWith('sgr-'));
+  const ids = (await makeOneOfEach(own)).filter((id) => !/^sgr-|^s3:\/\/.*\//.test(id));
   const result = await cleanUp('--all --yes --json');
   const outcomes: { id: string; outcome: string }[] = JSON.parse(result.stdout);
   expect(outcomes.map(({ id, outcome }) => [id, outcome])).toEqual(

@@ -25,7 +25,10 @@ async function left(): Promise<unknown[]> {
 
 test('one of each kind goes, by 1.9 in the right order; a second time each is not there', async () => {
   const ids = await makeOneOfEach(own);
-  const command = `npx tsx recipes/setup/09-clean-up.ts ${[...ids].reverse().join(' ')} --local --yes --json`;
+  const command = `npx tsx recipes/setup/09-clean-up.ts ${[...ids]
+    .reverse()
+    .map((id) => `'${id}'`)
+    .join(' ')} --local --yes --json`;
   const { stdout } = await run(command);
   expect(JSON.parse(stdout).map((one: { id: string; outcome: string }) => [one.id, one.outcome])).toEqual(
     ids.map((id) => [id.replace(own.bucket, 'paws-example'), 'deleted']),

@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import stringWidth from 'string-width';
 import { afterEach, expect, test, vi } from 'vitest';
-import { print, progress } from '../../shared/output.ts';
+import { bytes, print, progress, transferred, warn } from '../../shared/output.ts';
 
 const log = vi.spyOn(console, 'log').mockImplementation(() => {});
 afterEach(() => log.mockClear());
@@ -156,4 +156,33 @@ test('JSON is one document of raw values, without the formatters', async () => {
   expect(JSON.parse(text)).toEqual([raw, raw]);
   print([]);
   expect(printed()).toBe('[]');
+});
+
+test('a transfer shows how far it is, at which rate, and how long it still takes', () => {
+  const write = vi.spyOn(process.stderr, 'write').mockImplementation(() => true);
+  vi.useFakeTimers({ now: 0 });
+  const shown = (progress: { bytes: number; total: number | null }) => {
+    asTerminal(process.stderr, 100, () => transferred(progress));
+    return write.mock.calls.pop()?.[0];
+  };
+  const MiB = 1024 ** 2;
+  // What was there from an earlier run is no rate of this one's.
+  expect(shown({ bytes: 10 * MiB, total: 100 * MiB })).toContain('10 % of 100 MiB, 10 MiB, 0 B/s');
+  vi.setSystemTime(2000);
+  expect(shown({ bytes: 30 * MiB, total: 100 * MiB })).toBe(
+    '\r\x1b[K[======              ] 30 % of 100 MiB, 30 MiB, 10 MiB/s, 7 s left',
+  );
+  expect(shown({ bytes: 30 * MiB, total: null })).toBe('\r\x1b[K30 MiB, 10 MiB/s');
+  vi.useRealTimers();
+  write.mockRestore();
+});
+
+test('sizes are in binary units, and a warning is for a terminal', () => {
+  expect([0, 1, 1024, 1536, 5 * 1024 ** 4].map(bytes)).toEqual(['0 B', '1 B', '1 KiB', '1.5 KiB', '5 TiB']);
+  const write = vi.spyOn(process.stderr, 'write').mockImplementation(() => true);
+  warn('look out');
+  expect(write).not.toHaveBeenCalled();
+  asTerminal(process.stderr, 100, () => warn('look out'));
+  expect(write.mock.calls.flat()).toEqual(['\r\x1b[K', 'look out\n']);
+  write.mockRestore();
 });
