@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { parseHeader } from '../shared/header.ts';
 import { checkActions, checkFile, checkOptions, checkPermissions, examplesIn, mask } from './checks.ts';
+import { checkOpenings, opensAccess } from './openings.ts';
 
 const file = 'recipes/s3/01-create-bucket.ts';
 const good = `/**
@@ -160,6 +161,16 @@ test('what an operation needs is told by its name and its input', () => {
   const Objects = [{ Key: 'a' }, { Key: 'a', VersionId: '1' }];
   needs('s3:DeleteObjects', { Delete: { Objects } }, 's3:DeleteObject', 's3:DeleteObjectVersion');
   needs('s3:UploadPart', {}, 's3:PutObject');
+  needs('s3:CopyObject', { CopySource: 'b/k' }, 's3:GetObject', 's3:PutObject', 's3:GetObjectTagging');
+  const replaced = { CopySource: 'b/k?versionId=1', TaggingDirective: 'REPLACE', Tagging: 'a=b' };
+  needs('s3:CopyObject', replaced, 's3:GetObjectVersion', 's3:PutObject', 's3:PutObjectTagging');
+  needs('s3:UploadPartCopy', { CopySource: 'b/k' }, 's3:GetObject', 's3:PutObject');
+  needs('s3:PutObject', { Tagging: 'a=b' }, 's3:PutObject', 's3:PutObjectTagging');
+  needs('s3:PutObject', { ObjectLockLegalHoldStatus: 'ON' }, 's3:PutObject', 's3:PutObjectLegalHold');
+  needs('s3:GetObjectAttributes', {}, 's3:GetObject', 's3:GetObjectAttributes');
+  needs('s3:GetObjectTagging', { VersionId: '1' }, 's3:GetObjectVersionTagging');
+  needs('s3:PutBucketLifecycleConfiguration', {}, 's3:PutLifecycleConfiguration');
+  needs('s3:PutPublicAccessBlock', {}, 's3:PutBucketPublicAccessBlock');
   needs('ec2:RunInstances', {}, 'ec2:RunInstances');
   const tags = [{ ResourceType: 'instance' }];
   needs('ec2:RunInstances', { TagSpecifications: tags }, 'ec2:RunInstances', 'ec2:CreateTags');
@@ -248,4 +259,39 @@ console.log(bucket);
     `import { EC2Client } from '@aws-sdk/client-ec2';\nimport { a } from './FILE';\na(new EC2Client({}));\n`,
   );
   expect(examplesIn('export function a() {}')).toEqual([]);
+});
+
+test('a call that lets the world in is seen, whatever way it does so', () => {
+  const statement = (Principal: unknown, Effect = 'Allow') => JSON.stringify({ Statement: [{ Effect, Principal }] });
+  const shut = { BlockPublicAcls: true, IgnorePublicAcls: true, BlockPublicPolicy: true, RestrictPublicBuckets: true };
+  const opens: [string, object][] = [
+    ['s3:DeletePublicAccessBlock', {}],
+    ['s3:PutPublicAccessBlock', { PublicAccessBlockConfiguration: { ...shut, BlockPublicPolicy: undefined } }],
+    ['s3:PutBucketPolicy', { Policy: statement('*') }],
+    ['s3:PutBucketPolicy', { Policy: statement({ AWS: ['111122223333', '*'] }) }],
+    ['s3:PutObject', { ACL: 'public-read' }],
+    ['s3:CopyObject', { GrantRead: 'uri=http://acs.amazonaws.com/groups/global/AllUsers' }],
+    ['s3:PutBucketAcl', { AccessControlPolicy: { Grants: [{ Grantee: { URI: 'http://a/groups/global/AllUsers' } }] } }],
+    ['s3:PutBucketOwnershipControls', { OwnershipControls: { Rules: [{ ObjectOwnership: 'ObjectWriter' }] } }],
+    ['ec2:AuthorizeSecurityGroupIngress', { IpPermissions: [{ IpRanges: [{ CidrIp: '0.0.0.0/0' }] }] }],
+    ['ec2:AuthorizeSecurityGroupIngress', { IpPermissions: [{ Ipv6Ranges: [{ CidrIpv6: '::/0' }] }] }],
+    ['ec2:ModifySnapshotAttribute', { CreateVolumePermission: { Add: [{ Group: 'all' }] } }],
+    ['ec2:ModifyImageAttribute', { UserGroups: ['all'] }],
+    ['sns:SetTopicAttributes', { AttributeName: 'Policy', AttributeValue: statement('*') }],
+    ['iam:CreateRole', { AssumeRolePolicyDocument: statement({ AWS: '*' }) }],
+  ];
+  const shuts: [string, object][] = [
+    ['s3:PutPublicAccessBlock', { PublicAccessBlockConfiguration: shut }],
+    ['s3:PutBucketPolicy', { Policy: statement('*', 'Deny') }],
+    ['s3:PutBucketPolicy', { Policy: statement({ Service: 'logging.s3.amazonaws.com' }) }],
+    ['s3:PutObject', { ACL: 'bucket-owner-full-control', Metadata: { text: '{ no json' } }],
+    ['ec2:AuthorizeSecurityGroupIngress', { IpPermissions: [{ IpRanges: [{ CidrIp: '10.0.0.0/8' }] }] }],
+  ];
+  for (const [operation, input] of opens) expect(opensAccess({ operation, input }), JSON.stringify(input)).toBe(true);
+  for (const [operation, input] of shuts) expect(opensAccess({ operation, input }), JSON.stringify(input)).toBe(false);
+  const call = { operation: 's3:DeletePublicAccessBlock', input: {}, confirmed: true };
+  expect(checkOpenings({ number: '3.8' }, [call])).toEqual(['s3:DeletePublicAccessBlock lets the world in']);
+  expect(checkOpenings({ number: '3.12' }, [call])).toEqual([]);
+  const asked = checkOpenings({ number: '3.12' }, [{ ...call, confirmed: false }]);
+  expect(asked).toEqual(['s3:DeletePublicAccessBlock was not confirmed']);
 });

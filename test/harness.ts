@@ -17,6 +17,7 @@ import { ListBucketsCommand, S3Client } from '@aws-sdk/client-s3';
 import { afterAll, expect, test } from 'vitest';
 import { copyPart, parseHeader } from '../shared/header.ts';
 import { checkActions, checkFile, checkOptions, checkPermissions, mask } from './checks.ts';
+import { checkOpenings } from './openings.ts';
 import type { Sent } from './permissions.ts';
 import { type Result, root, run as runCommand, type Settings, temporaryFolder, undoCommand, undosOf } from './run.ts';
 
@@ -139,7 +140,7 @@ export function testRecipe(meta: ImportMeta): Sandbox & { file: string } {
     records.remove();
     // A run of single tests can't have seen all that the recipe sends.
     const all = suite.tasks.every(({ mode, result }) => mode === 'run' && result?.state === 'pass');
-    expect(checkPermissions(header, sent, { all })).toEqual([]);
+    expect([...checkOpenings(header, sent), ...checkPermissions(header, sent, { all })]).toEqual([]);
   });
   return { ...own, file };
 }

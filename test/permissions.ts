@@ -8,6 +8,8 @@ export interface Sent {
   operation: string;
   // biome-ignore lint/suspicious/noExplicitAny: the inputs of all operations
   input: any;
+  /** Whether the command had `--yes`, or a terminal to ask on. */
+  confirmed?: boolean;
 }
 
 const s3Names: Record<string, string> = {

@@ -64,7 +64,8 @@ Client.prototype.send = function (this: object, command: never, ...rest: never[]
   if (!elsewhere.has(this)) elsewhere.set(this, config?.isCustomEndpoint === true);
   // What goes to a server of the recipe's own needs no permission of AWS.
   if (process.env.TEST_RECORD && !elsewhere.get(this)) {
-    const plain = JSON.stringify({ operation, input: { ...input, Body: undefined } });
+    const confirmed = process.argv.includes('--yes') || process.stdin.isTTY === true;
+    const plain = JSON.stringify({ operation, input: { ...input, Body: undefined }, confirmed });
     appendFileSync(process.env.TEST_RECORD, `${plain}\n`);
   }
   const fault = faults.find((one) => {
