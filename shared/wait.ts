@@ -28,6 +28,7 @@ type Waiter<Client, Input, Answer> = (
  * @param options.seconds - When to give up. 300 by default.
  * @param options.signal - Aborts the wait.
  * @param options.onProgress - Called each second with a text for people.
+ * @param options.onAnswer - Called with each answer of the service, before the waiter looks at it.
  * @returns The service's last answer, which shows what was waited for.
  * @throws TimeoutError after `seconds`; the signal's reason when it is aborted; what a call was denied with; Error
  *   when what is waited for can't come any more. The SDK's own error is the cause.
@@ -47,7 +48,14 @@ export async function waitFor<Client extends { send: (...call: never[]) => unkno
     seconds = 300,
     signal,
     onProgress,
-  }: { until: string; seconds?: number; signal?: AbortSignal; onProgress?: (text: string) => void },
+    onAnswer,
+  }: {
+    until: string;
+    seconds?: number;
+    signal?: AbortSignal;
+    onProgress?: (text: string) => void;
+    onAnswer?: (answer: Answer) => void;
+  },
 ): Promise<Answer> {
   signal?.throwIfAborted();
   const start = Date.now();
@@ -58,7 +66,9 @@ export async function waitFor<Client extends { send: (...call: never[]) => unkno
   const denial = new AbortController();
   const send = async (...call: never[]) => {
     try {
-      return await client.send(...call);
+      const answer = await client.send(...call);
+      onAnswer?.(answer as Answer);
+      return answer;
     } catch (error) {
       if (/denied|unauthorized/i.test((error as Error).name)) denial.abort(error);
       throw error;

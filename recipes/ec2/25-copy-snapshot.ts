@@ -135,22 +135,19 @@ export async function copySnapshot(
   );
   const snapshotId = SnapshotId as string;
 
-  // The waiter shows nobody its answers: listen to them for how far the copy is, and why it was given up.
   let latest: Snapshot = {};
-  const send = async (...call: Parameters<EC2Client['send']>) => {
-    const answer = (await destination.send(...call)) as unknown as DescribeSnapshotsCommandOutput;
-    latest = answer.Snapshots?.[0] ?? {};
-    return answer;
-  };
   try {
-    const listening = Object.create(destination, { send: { value: send } }) as EC2Client;
     const completed = {
       until: `${snapshotId} is completed`,
       seconds: 86_400,
       signal,
       onProgress: (text: string) => onProgress?.(latest.Progress ? `${text}, ${latest.Progress} copied` : text),
+      // How far the copy is, and why it was given up.
+      onAnswer: ({ Snapshots = [] }: DescribeSnapshotsCommandOutput) => {
+        latest = Snapshots[0] ?? {};
+      },
     };
-    await waitFor(waitUntilSnapshotCompleted, listening, { SnapshotIds: [snapshotId] }, completed);
+    await waitFor(waitUntilSnapshotCompleted, destination, { SnapshotIds: [snapshotId] }, completed);
   } catch (cause) {
     const { name, message } = cause as Error;
     const why = latest.State === 'error' ? `EC2 gave the copy up: ${latest.StateMessage}` : message;

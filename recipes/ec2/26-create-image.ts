@@ -121,18 +121,18 @@ export async function createImage(
   );
   const imageId = ImageId as string;
   try {
-    // The waiter knows `failed` only. With other ends, too, the image will never come.
-    const send = async (...call: Parameters<EC2Client['send']>) => {
-      const answer = (await ec2.send(...call)) as unknown as DescribeImagesCommandOutput;
-      for (const image of answer.Images ?? []) {
-        if (/^(error|invalid|deregistered)$/.test(`${image.State}`)) image.State = 'failed';
-      }
-      return answer;
+    const available = {
+      until: `${imageId} is available`,
+      // The snapshots of large disks take hours.
+      seconds: 86_400,
+      signal,
+      onProgress,
+      // The waiter knows `failed` only. With other ends, too, the image will never come.
+      onAnswer: ({ Images = [] }: DescribeImagesCommandOutput) => {
+        for (const image of Images) if (/^(error|invalid|deregistered)$/.test(`${image.State}`)) image.State = 'failed';
+      },
     };
-    const strict = Object.create(ec2, { send: { value: send } }) as EC2Client;
-    // The snapshots of large disks take hours.
-    const available = { until: `${imageId} is available`, seconds: 86_400, signal, onProgress };
-    const { Images = [] } = await waitFor(waitUntilImageAvailable, strict, { ImageIds: [imageId] }, available);
+    const { Images = [] } = await waitFor(waitUntilImageAvailable, ec2, { ImageIds: [imageId] }, available);
     const { State, BlockDeviceMappings = [] } = Images[0] ?? {};
     const snapshotIds = BlockDeviceMappings.map(({ Ebs }) => Ebs?.SnapshotId).filter((id) => id !== undefined);
 

@@ -269,7 +269,7 @@ export async function receiveNotifications(
 import { PublishCommand, paginateListTopics } from '@aws-sdk/client-sns';
 import { connect, interrupted, print, progress, recipe } from '../../shared/cli.ts';
 
-// LocalStack's certificate is its own, and the message names a host that only the internet knows.
+// LocalStack's certificate is its own, at a host that only the internet knows.
 const local = () => /^(http:\/\/(127\.0\.0\.1|localhost)(:\d+)?)\/?$/.exec(process.env.AWS_ENDPOINT_URL ?? '')?.[1];
 
 recipe(import.meta, (command) =>
@@ -285,12 +285,12 @@ recipe(import.meta, (command) =>
         topicArn ??= Topics.find(({ TopicArn }) => TopicArn?.endsWith(':paws'))?.TopicArn;
       }
       if (!topicArn) throw new Error('There is no topic named paws: make one with recipe 2.13, or name another.');
-      const aTry = new PublishCommand({ TopicArn: topicArn, Subject: 'A try', Message: 'It works.' });
+      const aTry = { TopicArn: topicArn, Subject: 'A try', Message: 'It works.' };
+      progress(publicUrl ? 'waiting for SNS to confirm the subscription' : `listening on 127.0.0.1:${port}`);
       await receiveNotifications(sns, {
         ...{ topicArn, publicUrl, port, count: trying ? 1 : undefined, signal: interrupted() },
-        onNotification: ({ messageId, timestamp, subject, message }) =>
-          print({ messageId, timestamp, subject, message }),
-        onConfirmed: () => (trying ? sns.send(aTry) : progress('subscribed, waiting for messages')),
+        onNotification: ({ type: _, token: __, ...notification }) => print(notification),
+        onConfirmed: () => (trying ? sns.send(new PublishCommand(aTry)) : progress('subscribed, waiting for messages')),
         onRefused: (error) => progress(error.message),
         getCertificate: local() ? (url) => download(`${local()}${new URL(url).pathname}`) : undefined,
       });
