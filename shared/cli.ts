@@ -278,7 +278,9 @@ function explain(error: unknown): string {
     header?.permissions.map(({ action }) => action).filter((action) => action.startsWith(`${service}:`)) ?? [];
   const likely = operation && all.includes(operation) ? operation : all.join(' or ') || operation;
   const action = /perform: (\S+)/.exec(message)?.[1] ?? likely;
-  const lines = [message.startsWith(why) ? message : `${why} ${what}`, next.replace('{action}', `${action}`)];
+  // An error of a recipe's own may quote S3's words, and then it is not known what was denied.
+  const advised = action ? next.replace('{action}', action) : next.includes('{action}') ? '' : next;
+  const lines = [message.startsWith(why) ? message : `${why} ${what}`, advised];
   return [...lines, options.debug ? stack : ''].filter(Boolean).join('\n');
 }
 

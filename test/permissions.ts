@@ -44,7 +44,7 @@ const s3Names: Record<string, string> = {
 /** The action that an operation is checked for in any case. */
 export function ownAction(operation: string): string {
   const [service, name = ''] = operation.split(':');
-  return service === 's3' ? `s3:${s3Names[name] ?? name}` : operation;
+  return service?.startsWith('s3') ? `s3:${s3Names[name] ?? name}` : operation;
 }
 
 /** The actions that a caller must be allowed for this operation. */
@@ -90,6 +90,10 @@ export function actionsFor({ operation, input }: Sent): string[] {
     const [, tagged] = /^Create(Role|User|Policy|InstanceProfile)$/.exec(name) ?? [];
     if (tagged && input.Tags?.length > 0) actions.add(`iam:Tag${tagged}`);
     if (name === 'AddRoleToInstanceProfile') actions.add('iam:PassRole');
+  }
+  if (operation === 's3control:CreateJob') {
+    actions.add('iam:PassRole');
+    if (input.Tags?.length > 0) actions.add('s3:PutJobTagging');
   }
   if (operation === 'sns:CreateTopic' && input.Tags?.length > 0) actions.add('sns:TagResource');
   return [...actions];

@@ -1,0 +1,257 @@
+/**
+ * 3.27 Copy millions of objects by a batch job
+ *
+ * ## Problem
+ * You want to copy so many objects to another bucket that a program of yours would run for days (3.15 is for fewer). It
+ * should go on by itself, and tell in the end what failed.
+ *
+ * ## Solution
+ * Have S3 Batch Operations do it: create a job that copies all objects under a prefix, or those that an inventory
+ * lists, watch it until it ends, and read its report of what failed.
+ *
+ * ## Discussion
+ * The job works as a role of yours. `--show-role` prints the two documents of one: who may take it on, and what it may do.
+ *
+ * The client must be of the destination's region, since a copy job lives there; the source may be in any. All objects come
+ * from one bucket and go to one bucket, under their own keys, with a prefix before them if you like. Metadata and tags are
+ * kept. Objects over 5 GB fail (3.6 copies those), and so do archived ones that are not restored. In a bucket without
+ * versioning, objects of the same keys are replaced.
+ *
+ * Under a prefix, S3 makes the list itself, when the job begins. An inventory (3.26) is a day old or more, but can
+ * be looked at and cut down before. If it lists versions, each of them is copied.
+ *
+ * Ctrl-C stops the watching, not the job: the error names it, and `--job-id` takes it up again. To end it, `aws s3control
+ * update-job-status --requested-job-status Cancelled`; what is copied stays. A run with the same token as one
+ * before is the same job; here each run has its own.
+ *
+ * @aws npx tsx recipes/s3/27-batch-copy.ts s3://paws-example/logs/ s3://paws-example-copy --show-role
+ * @aws npx tsx recipes/s3/27-batch-copy.ts s3://paws-example/logs/ s3://paws-example-copy --role-arn arn:aws:iam::111122223333:role/copy
+ * @permission s3:CreateJob on *
+ * @permission s3:DescribeJob on arn:aws:s3:*:*:job/*
+ * @permission iam:PassRole on arn:aws:iam::*:role/ROLE
+ * @permission s3:ListBucket on arn:aws:s3:::BUCKET
+ * @permission s3:GetObject on arn:aws:s3:::BUCKET/*
+ * @cost $0.25 for a job and $1 for a million objects, and $5 for a million copies to Standard in us-east-1 (2026);
+ * traffic to another region; what the copies take
+ * @undo nothing
+ * @emulator None has S3 Batch Operations: the test looks at what is sent and gives the answers itself.
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/batch-ops-copy-object.html
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/batch-ops-iam-role-policies.html
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_control_CreateJob.html
+ */
+import { randomUUID } from 'node:crypto';
+import { setTimeout } from 'node:timers/promises';
+import { GetObjectCommand, HeadObjectCommand, paginateListObjectsV2, S3Client } from '@aws-sdk/client-s3';
+import { CreateJobCommand, DescribeJobCommand, S3ControlClient } from '@aws-sdk/client-s3-control';
+import { type CopyJob, isInventory, type Place, reportPrefix } from './27-helpers/batch-copy-role.ts';
+
+export interface BatchCopy {
+  jobId: string;
+  /** `Complete`, also if all objects failed; `Failed` or `Cancelled`. */
+  status: string;
+  total: number;
+  succeeded: number;
+  failed: number;
+  /** The first ten of those that failed. */
+  examples: { key: string; code: string; message: string }[];
+}
+
+/**
+ * Creates a job that copies all objects under a prefix, or those of an inventory.
+ *
+ * @param s3control - Of the target's region.
+ * @param s3 - Of the same region; only asked about an inventory.
+ * @param options.accountId - The account that owns the job, 12 digits.
+ * @param options.source - What to copy: a prefix, or the `manifest.json` of an inventory in CSV.
+ * @param options.target - Where to. Its prefix is put before the keys; the report goes there, under `batch-copy/`.
+ * @param options.roleArn - The role that the job works as (`batchCopyRole`).
+ * @param options.tags - Tags for the job, which take s3:PutJobTagging. None by default.
+ * @returns The job's id.
+ * @throws RangeError for what can't be; NotFound when there is no such manifest; BadRequestException.
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_control_CreateJob.html
+ *
+ * @example
+ * const [source, target] = [{ bucket: 'reports', prefix: '2025/' }, { bucket: 'reports-copy', prefix: '' }];
+ * const job = { accountId: '111122223333', source, target, roleArn: 'arn:aws:iam::111122223333:role/copy' };
+ * console.log(await createCopyJob(new S3ControlClient({}), new S3Client({}), job));
+ */
+export async function createCopyJob(
+  s3control: S3ControlClient,
+  s3: S3Client,
+  {
+    accountId,
+    source,
+    target,
+    roleArn,
+    tags = {},
+  }: CopyJob & { accountId: string; roleArn: string; tags?: Record<string, string> },
+): Promise<string> {
+  if (!/^\d{12}$/.test(accountId)) throw new RangeError(`an account has 12 digits, not "${accountId}"`);
+  const [, partition] = /^arn:(aws[a-z-]*):iam::\d{12}:role\/.+$/.exec(roleArn) ?? [];
+  if (!partition) throw new RangeError(`roleArn takes arn:aws:iam::…:role/…, not "${roleArn}"`);
+  const Tags = Object.entries(tags).map(([Key, Value]) => ({ Key, Value }));
+  const arn = ({ bucket }: Place) => `arn:${partition}:s3:::${bucket}`;
+  const { JobId } = await s3control.send(
+    new CreateJobCommand({
+      AccountId: accountId,
+      ClientRequestToken: randomUUID(),
+      ConfirmationRequired: false,
+      Description: `Copy s3://${source.bucket}/${source.prefix} to s3://${target.bucket}/${target.prefix}`.slice(
+        0,
+        256,
+      ),
+      Priority: 10,
+      RoleArn: roleArn,
+      Operation: {
+        S3PutObjectCopy: { TargetResource: arn(target), TargetKeyPrefix: target.prefix || undefined },
+      },
+      ...(isInventory(source)
+        ? { Manifest: await inventoryOf(s3, source, arn(source)) }
+        : generated(source, arn(source))),
+      Report: {
+        Enabled: true,
+        Bucket: arn(target),
+        Prefix: reportPrefix,
+        Format: 'Report_CSV_20180820',
+        // What succeeded is the rest; to write that down for millions of objects would be of little use.
+        ReportScope: 'FailedTasksOnly',
+      },
+      Tags: Tags.length > 0 ? Tags : undefined,
+    }),
+  );
+  return JobId as string;
+}
+
+/**
+ * Watches a job until it has ended, and reads its report.
+ *
+ * @param s3control - Of the job's region.
+ * @param s3 - Of the same region.
+ * @param options.accountId - The account that owns the job.
+ * @param options.jobId - The job.
+ * @param options.seconds - How often to ask. 10 by default.
+ * @param options.signal - Ends the watching, not the job.
+ * @param options.onProgress - Called with a text for people each time.
+ * @returns How it ended, and what failed.
+ * @throws NotFoundException when there is no such job; Error with S3's reason when the job as a whole failed.
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_control_DescribeJob.html
+ *
+ * @example
+ * const job = { accountId: '111122223333', jobId: '00e123a4-c0d8-41f4-a0eb-b46f9ba5b07c' };
+ * const { succeeded, failed } = await batchCopy(new S3ControlClient({}), new S3Client({}), job);
+ * console.log(`${succeeded} copied, ${failed} failed`);
+ */
+export async function batchCopy(
+  s3control: S3ControlClient,
+  s3: S3Client,
+  {
+    accountId,
+    jobId,
+    seconds = 10,
+    signal,
+    onProgress,
+  }: {
+    accountId: string;
+    jobId: string;
+    seconds?: number;
+    signal?: AbortSignal;
+    onProgress?: (text: string) => void;
+  },
+): Promise<BatchCopy> {
+  const input = { AccountId: accountId, JobId: jobId };
+  try {
+    // The SDK has no waiter for jobs.
+    for (;;) {
+      const { Job = {} } = await s3control.send(new DescribeJobCommand(input), { abortSignal: signal });
+      const { Status: status = '', ProgressSummary = {}, FailureReasons = [], Report } = Job;
+      const { TotalNumberOfTasks: total = 0, NumberOfTasksSucceeded: succeeded = 0 } = ProgressSummary;
+      const failed = ProgressSummary.NumberOfTasksFailed ?? 0;
+      onProgress?.(`job ${jobId} is ${status}: ${succeeded} of ${total} copied, ${failed} failed`);
+      if (status === 'Failed' && succeeded + failed === 0) {
+        const why = FailureReasons.map(({ FailureCode, FailureReason }) => `${FailureCode}: ${FailureReason}`);
+        throw new Error(`S3 gave the job up: ${why.join('; ')}`);
+      }
+      if (['Complete', 'Failed', 'Cancelled'].includes(status)) {
+        const where = {
+          bucket: Report?.Bucket?.split(':::')[1] ?? '',
+          prefix: `${Report?.Prefix}/job-${jobId}/results/`,
+        };
+        const examples = failed > 0 ? await readReport(s3, { ...where, signal }) : [];
+        return { jobId, status, total, succeeded, failed, examples };
+      }
+      await setTimeout(seconds * 1000, undefined, { signal });
+    }
+  } catch (cause) {
+    const { name, message } = (signal?.aborted ? signal.reason : cause) as Error;
+    throw Object.assign(new Error(`${message} The job is ${jobId}.`, { cause }), { name });
+  }
+}
+
+/** S3 makes the list of the objects itself. */
+function generated({ prefix }: Place, SourceBucket: string) {
+  const Filter = prefix ? { KeyNameConstraint: { MatchAnyPrefix: [prefix] } } : undefined;
+  return { ManifestGenerator: { S3JobManifestGenerator: { SourceBucket, EnableManifestOutput: false, Filter } } };
+}
+
+/** The list is an inventory. Its ETag makes sure that it is still the same when the job begins. */
+async function inventoryOf(s3: S3Client, { bucket, prefix: key }: Place, bucketArn: string) {
+  const { ETag } = await s3.send(new HeadObjectCommand({ Bucket: bucket, Key: key }));
+  return {
+    Spec: { Format: 'S3InventoryReport_CSV_20161130' as const },
+    Location: { ObjectArn: `${bucketArn}/${key}`, ETag },
+  };
+}
+
+/** The first ten lines of a job's report: bucket, key, version, status, error code, HTTP status and message. */
+async function readReport(
+  s3: S3Client,
+  { bucket, prefix, signal }: Place & { signal?: AbortSignal },
+): Promise<BatchCopy['examples']> {
+  const stoppable = { abortSignal: signal };
+  for await (const { Contents = [] } of paginateListObjectsV2(
+    { client: s3 },
+    { Bucket: bucket, Prefix: prefix },
+    stoppable,
+  )) {
+    for (const { Key } of Contents) {
+      // It may have a line for each of a billion objects.
+      const { Body } = await s3.send(new GetObjectCommand({ Bucket: bucket, Key, Range: 'bytes=0-65535' }), stoppable);
+      const lines = ((await Body?.transformToString()) ?? '').split('\n').slice(0, 10);
+      return lines.filter(Boolean).map((line) => {
+        // Keys are URL-encoded, so that only the message, at the end, can have a comma in it.
+        const [, key = '', , , code = '', , ...message] = line.split(',').map((value) => value.replace(/^"|"$/g, ''));
+        return { key: decodeURIComponent(key.replaceAll('+', ' ')), code, message: message.join(',') };
+      });
+    }
+  }
+  return [];
+}
+
+// ---- command line: leave out when copying ----
+import { GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts';
+import { confirm, connect, interrupted, local, print, progress, recipe, s3Prefix, yes } from '../../shared/cli.ts';
+import { batchCopyRole } from './27-helpers/batch-copy-role.ts';
+
+recipe(import.meta, (command) =>
+  command
+    .argument('<source>', 's3://BUCKET/PREFIX, or the manifest.json of an inventory', s3Prefix)
+    .argument('<target>', 's3://BUCKET, or s3://BUCKET/PREFIX to put it before the keys', s3Prefix)
+    .option('--role-arn <arn>', 'the role that the job works as')
+    .option('--show-role', 'print what that role has to be, and end')
+    .option('--job-id <id>', 'watch this job, and create none')
+    .addOption(yes)
+    .action(async (source, target, { roleArn = '', showRole, jobId: given }) => {
+      if (showRole) return console.log(JSON.stringify(batchCopyRole({ source, target }), null, 2));
+      if (!roleArn && !given) throw new TypeError('give --role-arn; --show-role prints what the role has to be');
+      if (local()) throw new RangeError('LocalStack has no S3 Batch Operations');
+      const [s3control, s3] = [connect(S3ControlClient), connect(S3Client)];
+      const { Account: accountId = '' } = await connect(STSClient).send(new GetCallerIdentityCommand({}));
+      if (!given) await confirm(`Copy to ${target.bucket}? A job costs $0.25, a million objects some $6, and storage.`);
+      const jobId = given ?? (await createCopyJob(s3control, s3, { accountId, source, target, roleArn }));
+      const more = { signal: interrupted(), onProgress: progress };
+      const result = await batchCopy(s3control, s3, { accountId, jobId, ...more });
+      print(result, { examples: (examples: { key: string }[]) => examples.map(({ key }) => key).join(', ') || '-' });
+      const [{ key, code, message } = {}] = result.examples;
+      if (key) throw new Error(`${result.failed} were not copied, the first one ${key}: ${code} ${message}`);
+    }),
+);

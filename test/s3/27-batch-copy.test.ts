@@ -1,0 +1,210 @@
+import { CreateBucketCommand, PutObjectCommand } from '@aws-sdk/client-s3';
+import { S3ControlClient } from '@aws-sdk/client-s3-control';
+import { expect, test } from 'vitest';
+import { batchCopy, createCopyJob } from '../../recipes/s3/27-batch-copy.ts';
+import { batchCopyRole } from '../../recipes/s3/27-helpers/batch-copy-role.ts';
+import { testRecipe } from '../harness.ts';
+
+const { bucket, account: accountId, run, file, s3 } = testRecipe(import.meta);
+const client = s3();
+const roleArn = 'arn:aws:iam::111122223333:role/copy';
+const target = { bucket, prefix: 'copied/' };
+const jobId = '00e123a4-c0d8-41f4-a0eb-b46f9ba5b07c';
+
+/** What S3 says of a job. */
+const job = (Status: string, total: number, succeeded: number, failed: number, more = {}) => ({
+  Job: {
+    JobId: jobId,
+    Status,
+    ProgressSummary: {
+      TotalNumberOfTasks: total,
+      NumberOfTasksSucceeded: succeeded,
+      NumberOfTasksFailed: failed,
+    },
+    Report: { Enabled: true, Bucket: `arn:aws:s3:::${bucket}`, Prefix: 'batch-copy' },
+    ...more,
+  },
+});
+
+/** A client of S3 Control whose answers are these, in turn; what is sent is kept. */
+function answering(...answers: object[]) {
+  const s3control = new S3ControlClient({
+    region: 'eu-west-1',
+    credentials: { accessKeyId: 'a', secretAccessKey: 'b' },
+  });
+  // biome-ignore lint/suspicious/noExplicitAny: the inputs of all operations
+  const sent: any[] = [];
+  s3control.middlewareStack.add(
+    () => async (args) => {
+      sent.push(args.input);
+      const output = answers[Math.min(sent.length, answers.length) - 1];
+      if (output instanceof Error) throw output;
+      return { output: { $metadata: {}, ...output }, response: {} } as never;
+    },
+    { step: 'build' },
+  );
+  return { s3control, sent };
+}
+
+async function putReport(lines: string): Promise<void> {
+  await client.send(new CreateBucketCommand({ Bucket: bucket }));
+  const Key = `batch-copy/job-${jobId}/results/0a1b.csv`;
+  await client.send(new PutObjectCommand({ Bucket: bucket, Key, Body: lines }));
+}
+
+test("a job for a prefix has S3 make the list, and reports failures only (as sent; the answers are the test's own)", async () => {
+  const { s3control, sent } = answering({ JobId: jobId });
+  const source = { bucket: 'paws-source', prefix: 'logs/2025' };
+  const create = () => createCopyJob(s3control, client, { accountId, source, target, roleArn, tags: { paws: '3.27' } });
+  expect(await create()).toBe(jobId);
+  await create();
+  expect(sent[0]).toEqual({
+    AccountId: accountId,
+    ClientRequestToken: expect.stringMatching(/^[\da-f-]{36}$/),
+    ConfirmationRequired: false,
+    Description: `Copy s3://paws-source/logs/2025 to s3://${bucket}/copied/`,
+    Priority: 10,
+    RoleArn: roleArn,
+    Operation: { S3PutObjectCopy: { TargetResource: `arn:aws:s3:::${bucket}`, TargetKeyPrefix: 'copied/' } },
+    ManifestGenerator: {
+      S3JobManifestGenerator: {
+        SourceBucket: 'arn:aws:s3:::paws-source',
+        EnableManifestOutput: false,
+        Filter: { KeyNameConstraint: { MatchAnyPrefix: ['logs/2025'] } },
+      },
+    },
+    Report: {
+      Enabled: true,
+      Bucket: `arn:aws:s3:::${bucket}`,
+      Prefix: 'batch-copy',
+      Format: 'Report_CSV_20180820',
+      ReportScope: 'FailedTasksOnly',
+    },
+    Tags: [{ Key: 'paws', Value: '3.27' }],
+  });
+  expect(sent[1].ClientRequestToken).not.toBe(sent[0].ClientRequestToken);
+
+  const whole = answering({ JobId: jobId });
+  const everything = { source: { bucket: 'paws-source', prefix: '' }, target: { bucket, prefix: '' } };
+  const cn = 'arn:aws-cn:iam::111122223333:role/copy';
+  await createCopyJob(whole.s3control, client, { accountId, ...everything, roleArn: cn });
+  expect(whole.sent[0]).toMatchObject({
+    Operation: { S3PutObjectCopy: { TargetResource: `arn:aws-cn:s3:::${bucket}`, TargetKeyPrefix: undefined } },
+    ManifestGenerator: {
+      S3JobManifestGenerator: { SourceBucket: 'arn:aws-cn:s3:::paws-source', Filter: undefined },
+    },
+  });
+});
+
+test('a job for an inventory names its manifest as it is now', async () => {
+  await client.send(new CreateBucketCommand({ Bucket: bucket }));
+  const prefix = 'inventory/2026-11-22T01-00Z/manifest.json';
+  const { ETag } = await client.send(new PutObjectCommand({ Bucket: bucket, Key: prefix, Body: '{}' }));
+  const { s3control, sent } = answering({ JobId: jobId });
+  await createCopyJob(s3control, client, { accountId, source: { bucket, prefix }, target, roleArn });
+  expect(sent[0].Manifest).toEqual({
+    Spec: { Format: 'S3InventoryReport_CSV_20161130' },
+    Location: { ObjectArn: `arn:aws:s3:::${bucket}/${prefix}`, ETag },
+  });
+  expect(sent[0]).not.toHaveProperty('ManifestGenerator');
+  const nowhere = { bucket, prefix: 'x/manifest.json' };
+  await expect(createCopyJob(s3control, client, { accountId, source: nowhere, target, roleArn })).rejects.toMatchObject(
+    { name: 'NotFound' },
+  );
+  expect(sent).toHaveLength(1);
+});
+
+test('what can not be is refused before anything is sent', async () => {
+  const { s3control, sent } = answering({});
+  const source = { bucket: 'paws-source', prefix: '' };
+  for (const wrong of [{ accountId: '1' }, { roleArn: 'copy' }, { roleArn: 'arn:aws:iam::111122223333:user/me' }]) {
+    await expect(createCopyJob(s3control, client, { accountId, source, target, roleArn, ...wrong })).rejects.toThrow(
+      RangeError,
+    );
+  }
+  expect(sent).toEqual([]);
+});
+
+test('a job is watched to its end, and the report tells what failed', async () => {
+  const line = (key: string, code: string, message: string) =>
+    `"paws-source","${key}","","failed","${code}","400","${message}"\n`;
+  const many = Array.from({ length: 12 }, (_, i) => line(`k${i}`, 'AccessDenied', 'Access Denied'));
+  await putReport(line('logs/a%2Bb+c/%F0%9F%98%80', 'InvalidRequest', 'over 5 GB, use parts') + many.join(''));
+  const { s3control } = answering(job('New', 0, 0, 0), job('Active', 20, 3, 1), job('Complete', 20, 7, 13));
+  const told: string[] = [];
+  const onProgress = (text: string) => told.push(text);
+  const result = await batchCopy(s3control, client, { accountId, jobId, seconds: 0, onProgress });
+  expect(result).toMatchObject({ jobId, status: 'Complete', total: 20, succeeded: 7, failed: 13 });
+  expect(result.examples).toHaveLength(10);
+  expect(result.examples[0]).toEqual({ key: 'logs/a+b c/😀', code: 'InvalidRequest', message: 'over 5 GB, use parts' });
+  expect(told).toEqual([
+    `job ${jobId} is New: 0 of 0 copied, 0 failed`,
+    `job ${jobId} is Active: 3 of 20 copied, 1 failed`,
+    `job ${jobId} is Complete: 7 of 20 copied, 13 failed`,
+  ]);
+});
+
+test('a job that S3 gives up, one that is unknown, and an interrupt name the job', async () => {
+  const FailureReasons = [{ FailureCode: 'ManifestNotFound', FailureReason: 'there is none.' }];
+  const failed = answering(job('Failed', 0, 0, 0, { FailureReasons }));
+  const watch = (s3control: S3ControlClient, signal?: AbortSignal) =>
+    batchCopy(s3control, client, { accountId, jobId, signal });
+  await expect(watch(failed.s3control)).rejects.toThrow(
+    `S3 gave the job up: ManifestNotFound: there is none. The job is ${jobId}.`,
+  );
+  const unknown = answering(Object.assign(new Error('no such job.'), { name: 'NotFoundException' }));
+  await expect(watch(unknown.s3control)).rejects.toMatchObject({ name: 'NotFoundException' });
+  const stop = new AbortController();
+  const active = answering(job('Active', 1, 0, 0));
+  setTimeout(() => stop.abort(new Error('Interrupted.')), 50);
+  await expect(watch(active.s3control, stop.signal)).rejects.toThrow(`Interrupted. The job is ${jobId}.`);
+});
+
+test('the role may read the source, write the target and the report, and nothing else', () => {
+  const source = { bucket: 'paws-source', prefix: 'logs/' };
+  const { trust, policy } = batchCopyRole({ source, target: { bucket: 'paws-target', prefix: 'a/' } });
+  expect(trust).toMatchObject({ Statement: [{ Principal: { Service: 'batchoperations.s3.amazonaws.com' } }] });
+  const statements = (policy as { Statement: { Action: string[]; Resource: string }[] }).Statement;
+  expect(statements.map(({ Resource }) => Resource)).toEqual([
+    'arn:aws:s3:::paws-source/logs/*',
+    'arn:aws:s3:::paws-source',
+    'arn:aws:s3:::paws-target/a/*',
+    'arn:aws:s3:::paws-target/batch-copy/*',
+  ]);
+  const inventory = { bucket: 'paws-lists', prefix: 'x/manifest.json' };
+  const other = batchCopyRole({ source: inventory, target, partition: 'aws-cn' });
+  expect(JSON.stringify(other.policy)).toContain('"arn:aws-cn:s3:::paws-lists/*"');
+});
+
+test("the command asks first, and tells what failed (the answers are the test's own)", async () => {
+  await putReport('"paws-source","k","","failed","AccessDenied","403","Access Denied"\n');
+  const source = 's3://paws-example/lists/manifest.json';
+  await client.send(new PutObjectCommand({ Bucket: bucket, Key: 'lists/manifest.json', Body: '{}' }));
+  const faults = [
+    { operation: 's3control:CreateJob', output: { JobId: jobId } },
+    { operation: 's3control:DescribeJob', output: job('Complete', 2, 1, 1) },
+  ];
+  const command = `npx tsx ${file} ${source} s3://paws-example --region us-east-1`;
+  const here = process.env.COOKBOOK_LOCALSTACK as string;
+  const env = { AWS_SECRET_ACCESS_KEY: 'test', AWS_ENDPOINT_URL_S3: here, AWS_ENDPOINT_URL_STS: here };
+  const [role, none, locally, asked, done, again] = await Promise.all(
+    [
+      '--show-role',
+      '',
+      `--role-arn ${roleArn} --local`,
+      `--role-arn ${roleArn}`,
+      `--role-arn ${roleArn} --yes`,
+      `--job-id ${jobId} --json`,
+    ].map((options) => run(`${command} ${options}`, { faults, env })),
+  );
+  expect(JSON.parse(role?.stdout ?? '')).toMatchObject({ trust: {}, policy: {} });
+  expect(none).toMatchObject({ code: 2, stderr: expect.stringContaining('--show-role') });
+  expect(locally).toMatchObject({ code: 2, stderr: expect.stringContaining('no S3 Batch Operations') });
+  expect(asked).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('A job costs $0.25') });
+  expect(done).toMatchObject({
+    code: 1,
+    stderr: 'Error: 1 were not copied, the first one k: AccessDenied Access Denied\n',
+  });
+  expect(done?.stdout).toMatch(/^succeeded +1\nfailed +1\nexamples +k$/m);
+  expect(JSON.parse(again?.stdout ?? '')).toMatchObject({ status: 'Complete', failed: 1 });
+});
