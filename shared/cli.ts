@@ -257,7 +257,9 @@ function exitCode(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   // A guard's error comes from no request and has no deeper cause.
   const guard = (error instanceof RangeError || error instanceof TypeError) && !error.cause && !failedOperation(error);
-  return error instanceof UsageError || guard ? 2 : 1;
+  // So does the error of a file that was named and can't be opened.
+  const { syscall } = error as NodeJS.ErrnoException;
+  return error instanceof UsageError || guard || syscall === 'open' ? 2 : 1;
 }
 
 /** One or two lines for people: what failed, why, and what to do next. */

@@ -32,16 +32,19 @@ export function connect<Client extends AnyClient, Settings extends unknown[]>(
     customUserAgent: 'paws-cookbook',
     // To connect, and for silence on an open connection. No limit on a whole request: it would end large uploads.
     requestHandler: { connectionTimeout: 5_000, socketTimeout: 60_000 },
+    // For S3. To ask first whether to send a large body, it would use a new connection each time, without these limits.
+    expectContinueHeader: false,
     ...(overrides as object),
   };
   const client = new Client(...([settings] as unknown as Settings));
   latest = client;
 
   // Other servers than AWS rarely have a host name for each bucket, so the bucket goes into the path there.
-  // The SDK knows only when it sends whether that is so, and asks for the setting then.
+  // A function, for only the SDK's own rules tell whether that is so, and it asks a copy of these settings for it.
   const { config } = client;
   if (config.forcePathStyle === false) {
-    Object.defineProperty(config, 'forcePathStyle', { get: () => config.isCustomEndpoint === true });
+    const custom = async () => config.isCustomEndpoint === true || !!(await config.serviceConfiguredEndpoint());
+    Object.assign(config, { forcePathStyle: custom });
   }
 
   client.middlewareStack.add(

@@ -117,10 +117,13 @@ export function mask(text: string): string {
     .replace(/\b\d{12}\b/g, '<account>')
     .replace(/\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?(\.\d+)?( UTC|Z)?/g, '<time>')
     .replace(/\b\d+(\.\d+)?(?= ?(ms|s|min|h)\b)/g, '<n>')
-    .replace(/\b\d{1,3}(\.\d{1,3}){3}\b/g, '<address>')
+    .replace(/(?<=X-Amz-(Credential|Date|Signature)=)[^&\s'"]+/g, '…')
+    .replace(/\b\d{1,3}(\.\d{1,3}){3}\b(:\d+)?/g, '<address>')
+    .replace(/(?<=\.localhost\.localstack\.cloud):\d+/g, '')
     .replace(/(?<= {2})\d+\.\d+\.\d+(?= {2})/g, '<version>')
     .replace(/(?<=ec2-)\d+(-\d+){3}/g, '<address>')
     .replace(/(SHA256:|MD5:)?[A-Za-z0-9+/]{43}=?|([0-9a-f]{2}:){15,19}[0-9a-f]{2}/g, '<fingerprint>')
+    .replace(/(?<= {2}|^)[\w.-]{32}(?= {2}|$)/gm, '<version id>')
     .replace(/ {2,}/g, '  ')
     .trim();
 }

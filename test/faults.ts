@@ -20,6 +20,11 @@ export interface ClientFault {
   answered?: (input: object) => void;
 }
 
+/** The status that such an error comes with, as far as it matters: whether it may pass. */
+export function statusOf(error: string): number {
+  return /Internal|Unavailable|SlowDown/.test(error) ? 503 : 400;
+}
+
 /**
  * Adds faults to a client.
  *
@@ -43,7 +48,11 @@ export function withFaults<Client extends EC2Client | S3Client>(
         const from = one.after ?? 0;
         return call >= from && call < from + (one.times ?? Number.POSITIVE_INFINITY);
       });
-      if (fault?.error) throw Object.assign(new Error(fault.error), { name: fault.error, $metadata: {} });
+      if (fault?.error)
+        throw Object.assign(new Error(fault.error), {
+          name: fault.error,
+          $metadata: { httpStatusCode: statusOf(fault.error) },
+        });
       const answer = fault?.output ? { output: { $metadata: {}, ...fault.output }, response: {} } : await next(args);
       fault?.answered?.(args.input);
       return answer as never;

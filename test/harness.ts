@@ -73,9 +73,10 @@ export function sandbox(meta: { url: string }, record?: string): Sandbox {
  * and `@undo`, and of the permissions that all runs in the test file were seen to need.
  *
  * @param meta - The test file's `import.meta`; `test/s3/01-create-bucket.test.ts` tests the recipe of that name.
+ * @param options.signed - Operations that the recipe doesn't send but signs for others to send, such as `s3:GetObject`.
  * @returns What the recipe's own tests use.
  */
-export function testRecipe(meta: ImportMeta): Sandbox & { file: string } {
+export function testRecipe(meta: ImportMeta, { signed = [] }: { signed?: string[] } = {}): Sandbox & { file: string } {
   const file = relative(join(root, 'test'), fileURLToPath(meta.url)).replace(/^(.*)\.test\.ts$/, 'recipes/$1.ts');
   const source = readFileSync(join(root, file), 'utf8');
   const header = parseHeader(source, file);
@@ -138,6 +139,7 @@ export function testRecipe(meta: ImportMeta): Sandbox & { file: string } {
           .map((line) => JSON.parse(line))
       : [];
     records.remove();
+    sent.push(...signed.map((operation) => ({ operation, input: {} })));
     // A run of single tests can't have seen all that the recipe sends.
     const all = suite.tasks.every(({ mode, result }) => mode === 'run' && result?.state === 'pass');
     expect([...checkOpenings(header, sent), ...checkPermissions(header, sent, { all })]).toEqual([]);

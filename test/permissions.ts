@@ -77,7 +77,12 @@ export function actionsFor({ operation, input }: Sent): string[] {
     if (puts && input.Tagging) actions.add('s3:PutObjectTagging');
     if (puts && input.ACL) actions.add('s3:PutObjectAcl');
     if (puts && input.ObjectLockRetainUntilDate) actions.add('s3:PutObjectRetention');
+    // A key of KMS's decrypts, too, when the object is read back or joined from parts.
+    if (puts && input.SSEKMSKeyId) actions.add('kms:GenerateDataKey').add('kms:Decrypt');
     if (puts && input.ObjectLockLegalHoldStatus) actions.add('s3:PutObjectLegalHold');
+    // HEAD shows a lock only to those who may read it, so a copy has it only from them.
+    if (input.CopySource && input.ObjectLockRetainUntilDate) actions.add('s3:GetObjectRetention');
+    if (input.CopySource && input.ObjectLockLegalHoldStatus) actions.add('s3:GetObjectLegalHold');
     if (input.BypassGovernanceRetention) actions.add('s3:BypassGovernanceRetention');
   } else {
     actions.add(ownAction(operation));

@@ -5,6 +5,7 @@
 import { appendFileSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { Client } from '@smithy/core/client';
+import { statusOf } from './faults.ts';
 
 /** An operation that goes otherwise than the server would have it. */
 export interface Fault {
@@ -79,7 +80,10 @@ Client.prototype.send = function (this: object, command: never, ...rest: never[]
     const { error, output, signal, signalAfter } = fault;
     const middleware = (next: (args: unknown) => Promise<unknown>) => async (args: unknown) => {
       if (signal) await interrupt(signal);
-      if (error) throw Object.assign(new Error(error.message ?? error.name), { name: error.name, $metadata: {} });
+      if (error) {
+        const $metadata = { httpStatusCode: statusOf(error.name) };
+        throw Object.assign(new Error(error.message ?? error.name), { name: error.name, $metadata });
+      }
       if (output) return { output: { $metadata: {}, ...output }, response: {} };
       const answer = await next(args);
       if (signalAfter) await interrupt(signalAfter);

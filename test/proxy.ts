@@ -2,7 +2,7 @@
  * A server in front of LocalStack or versitygw that counts the requests by operation, and lets single ones go wrong on
  * the wire as a test wants it.
  */
-import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
+import { type ClientRequest, createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { onTestFinished } from 'vitest';
 
@@ -34,6 +34,8 @@ export interface S3Proxy {
   count: (operation: string) => number;
   /** The most that were under way at one time. */
   load: { now: number; most: number };
+  /** How many the server behind has not answered yet, also to a client that is gone. */
+  behind: { now: number };
 }
 
 const errors: Record<number, string> = { 500: 'InternalError', 503: 'SlowDown', 403: 'AccessDenied' };
@@ -51,6 +53,7 @@ export async function startProxy(
   const requests: S3Request[] = [];
   const count = (name: string) => requests.filter(({ operation }) => operation === name).length;
   const load = { now: 0, most: 0 };
+  const behind = { now: 0 };
   const server = createServer(async (incoming, outgoing) => {
     const seen = describe(incoming);
     seen.before = count(seen.operation);
@@ -68,7 +71,8 @@ export async function startProxy(
     else if (what === 'stall') incoming.resume();
     else {
       if (typeof what === 'function') await what();
-      forward(target, incoming, outgoing, what);
+      behind.now++;
+      forward(target, incoming, outgoing, what).on('close', () => behind.now--);
     }
   });
   // One that the SDK waits with for the word to go on gets it from the server behind.
@@ -82,11 +86,11 @@ export async function startProxy(
     server.close();
     server.closeAllConnections();
   });
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, requests, count, load };
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, requests, count, load, behind };
 }
 
 /** Headers go on as they came, the host too: it is signed. */
-function forward(target: string, incoming: IncomingMessage, outgoing: ServerResponse, what: unknown): void {
+function forward(target: string, incoming: IncomingMessage, outgoing: ServerResponse, what: unknown): ClientRequest {
   const { method, url, headers } = incoming;
   const { expect: _, ...rest } = headers;
   const onward = request(`${target}${url}`, { method, headers: rest, agent: false }, (answer) => {
@@ -102,10 +106,12 @@ function forward(target: string, incoming: IncomingMessage, outgoing: ServerResp
       });
     } else answer.pipe(outgoing);
     answer.on('error', () => outgoing.destroy());
+    outgoing.on('close', () => answer.resume());
   });
   onward.on('error', () => outgoing.destroy());
   incoming.on('close', () => incoming.complete || onward.destroy());
   incoming.pipe(onward);
+  return onward;
 }
 
 function describe({ method = '', url = '', headers }: IncomingMessage): S3Request {

@@ -126,4 +126,9 @@ test.skipIf(!versitygw)('another S3 server, which checks who asks, gets a bucket
     expect(result).toMatchObject({ code: 0, stderr: '' });
     expect(JSON.parse(result.stdout)).toEqual({ bucket: 'paws-example', region: 'us-east-1', created });
   }
+  // By its name as well as by its address: the bucket is in the path either way, since no host has its name.
+  const named = await run(command.replace('127.0.0.1', 'localhost').replace('paws-example ', 'paws-example-2 '), {
+    env,
+  });
+  expect(named).toMatchObject({ code: 0, stderr: '', stdout: expect.stringContaining('"created": true') });
 });

@@ -1,0 +1,225 @@
+/**
+ * 3.6 Copy an object
+ *
+ * ## Problem
+ * You want an object in another bucket, in another region or under another key, with all that S3 keeps with it, and
+ * without moving its bytes through your machine.
+ *
+ * ## Solution
+ * Read what the object has, and let S3 copy it in one call, saying again what that call forgets. S3 copies at most
+ * 5 GiB so; larger objects are copied in parts, several at once. Compare size and checksum of both at the end.
+ *
+ * ## Discussion
+ * CopyObject keeps metadata, headers and tags. It forgets storage class, encryption, website redirect and Object Lock,
+ * and gives the copy the defaults of the bucket; told to replace one header it drops all others. Here all are kept,
+ * and `change` replaces just what it names. Copied in parts, even metadata and tags are lost unless they are set again.
+ *
+ * An object that is there already is overwritten, as with every upload; in a bucket with versions it becomes an older
+ * version. Copying onto itself is refused unless something changes: then nothing is lost that somebody writes at the
+ * same time (3.7). If the source is overwritten meanwhile, S3 refuses the copy (412).
+ *
+ * Not kept: access control lists (the copy is private), the encryption context of a KMS key, versions, the date. The
+ * ETag is another one where the parts differ: one call makes one part of what was uploaded in many. Annotations come
+ * along with CopyObject, each billed as a PUT; a copy in parts has none. A lock whose date is over is not set again. A
+ * lock that you may not read (`s3:GetObjectRetention`, `s3:GetObjectLegalHold`) is not shown, and so not kept; a
+ * bucket without Object Lock takes none: `--no-lock`.
+ *
+ * The client is of the destination's region; the source may be anywhere, but only a client of its region can read what
+ * it has. A KMS key is of one region: elsewhere name another by `--kms-key-id`. KMS needs `kms:Decrypt` for the
+ * source's key, and `kms:GenerateDataKey` too for the copy's. Objects encrypted with a key of your own (SSE-C) are
+ * refused; archived ones (GLACIER, DEEP_ARCHIVE) must be restored first.
+ *
+ * A `?`, `+` or `%` in a key is the classic trap: the SDK does not encode `CopySource`. Here every key works, and a
+ * version is named by an option, since `?versionId=` can be part of a key.
+ *
+ * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
+ * @before npx tsx recipes/s3/03-store-private-data.ts s3://paws-example/report.txt "Hello from S3" --local
+ * @run npx tsx recipes/s3/06-copy-object.ts s3://paws-example/report.txt s3://paws-example/copy.txt --local
+ * @output
+ *   bucket      paws-example
+ *   key         copy.txt
+ *   version id  -
+ *   size        13 B
+ *   etag        "e1404e1ab25ab9403efc5dc7af50e8b3"
+ *   parts       1
+ *   checksum    SHA256
+ * @permission s3:GetObject on arn:aws:s3:::SOURCE/*
+ * @permission s3:GetObjectTagging on arn:aws:s3:::SOURCE/*
+ * @permission s3:GetObjectVersion on arn:aws:s3:::SOURCE/*
+ * @permission s3:GetObjectVersionTagging on arn:aws:s3:::SOURCE/*
+ * @permission s3:GetObjectRetention on arn:aws:s3:::SOURCE/*
+ * @permission s3:GetObjectLegalHold on arn:aws:s3:::SOURCE/*
+ * @permission s3:GetObject on arn:aws:s3:::DESTINATION/*
+ * @permission s3:PutObject on arn:aws:s3:::DESTINATION/*
+ * @permission s3:PutObjectTagging on arn:aws:s3:::DESTINATION/*
+ * @permission s3:PutObjectRetention on arn:aws:s3:::DESTINATION/*
+ * @permission s3:PutObjectLegalHold on arn:aws:s3:::DESTINATION/*
+ * @permission s3:AbortMultipartUpload on arn:aws:s3:::DESTINATION/*
+ * @cost the copy's storage, and a PUT request for it or for each part; between regions also the transfer
+ * @undo npx tsx recipes/setup/16-delete-resource.ts s3://{bucket}/{key} --local --yes
+ * @emulator LocalStack ignores IfMatch of the destination, drops Expires in a copy, and has one region's servers for
+ *   all: what is sent is compared there.
+ * @book key.copy
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/CopyingObjectsMPUapi.html
+ */
+import { CopyObjectCommand, S3Client, type StorageClass } from '@aws-sdk/client-s3';
+import { copyInParts } from './06-helpers/copy-in-parts.ts';
+import {
+  applyChange,
+  type Change,
+  type ObjectName,
+  readObject,
+  readTags,
+  settingsFor,
+} from './06-helpers/properties.ts';
+
+export interface CopiedObject {
+  bucket: string;
+  key: string;
+  /** Null in a bucket that keeps no versions. */
+  versionId: string | null;
+  /** Bytes */
+  size: number;
+  etag: string;
+  /** In how many parts it was copied: 1 is one call. */
+  parts: number;
+  /** Algorithm of the checksum that is the same for both; null where S3 has none to compare, only the size. */
+  checksum: string | null;
+}
+
+export interface CopyOptions {
+  /** What to copy. */
+  from: ObjectName;
+  /** Where to; an object that is there is overwritten. */
+  to: { bucket: string; key: string };
+  /** A client that reads the source: of its region. The same client by default. */
+  source?: S3Client;
+  /** What to change in the copy; the rest is kept. `{ metadata: null }` leaves all metadata out. Nothing by default. */
+  change?: Change;
+  /** The source's by default. */
+  storageClass?: StorageClass;
+  /** Key, of the destination's region, to encrypt the copy with. Encrypted as the source by default. */
+  kmsKeyId?: string;
+  /** False leaves retention and legal hold out. True by default. */
+  lock?: boolean;
+  /**
+   * Bytes, 5 MiB to 5 GiB: what is larger is copied in parts of this size. By default only what is over 5 GiB, in
+   * parts of 256 MiB or what makes 10,000 parts.
+   */
+  partSize?: number;
+  /** How many parts are copied at once. 8 by default. */
+  concurrency?: number;
+  /** Stops the copy. */
+  signal?: AbortSignal;
+  /** Called with the bytes that are copied. */
+  onProgress?: (done: { bytes: number; total: number }) => void;
+}
+
+const MiB = 2 ** 20;
+const GiB = 2 ** 30;
+
+/**
+ * Copies one object of any size, with all that S3 keeps with it, and compares the two.
+ *
+ * @param s3 - Of the region of the bucket to copy to.
+ * @param options - What, where to, and what is to be different.
+ * @returns The copy, and how it was compared.
+ * @throws RangeError when the copy would be the object itself, unchanged, or for a part size that S3 refuses;
+ *   NotFound; PreconditionFailed when either object was overwritten meanwhile; InvalidObjectState when it is archived.
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
+ *
+ * @example
+ * const [from, to] = [{ bucket: 'my-company-reports', key: 'a.csv' }, { bucket: 'my-company-archive', key: '2026/a.csv' }];
+ * const { size } = await copyObject(new S3Client({}), { from, to, storageClass: 'STANDARD_IA' });
+ * console.log(`${size} bytes copied`);
+ */
+export async function copyObject(s3: S3Client, options: CopyOptions): Promise<CopiedObject> {
+  const { from, to, source = s3, change = {}, storageClass, kmsKeyId, lock = true, partSize, signal } = options;
+  const { concurrency = 8, onProgress } = options;
+  const itself = from.bucket === to.bucket && from.key === to.key && from.versionId === undefined;
+  const changes = Object.values(change).some((value) => value !== undefined);
+  if (itself && !changes && !storageClass && !kmsKeyId) {
+    throw new RangeError(`s3://${to.bucket}/${to.key} would be copied onto itself, and nothing would change`);
+  }
+  if (partSize !== undefined && !(partSize >= 5 * MiB && partSize <= 5 * GiB)) {
+    throw new RangeError(`a part has 5 MiB to 5 GiB, not ${partSize} bytes`);
+  }
+  if (!(Number.isInteger(concurrency) && concurrency > 0)) throw new RangeError(`concurrency ${concurrency} is none`);
+
+  const object = await readObject(source, { ...from, signal });
+  const { size, etag } = object;
+  const { headers } = applyChange(object.headers, change);
+  const region = await s3.config.region();
+  const kept = settingsFor(object.settings, { storageClass, kmsKeyId, lock, region });
+  const request = {
+    ...kept,
+    Bucket: to.bucket,
+    Key: to.key,
+    CopySource: copySource(from),
+    // Whoever writes meanwhile must not have it mixed up with this copy, nor, where it is the same object, lose it.
+    CopySourceIfMatch: etag,
+    IfMatch: itself ? etag : undefined,
+  };
+  onProgress?.({ bytes: 0, total: size });
+  let made: { etag: string | undefined; parts: number };
+  if (size > (partSize ?? 5 * GiB)) {
+    const Tagging = await readTags(source, { ...from, signal });
+    const settings = { ...request, ...headers, Tagging };
+    made = await copyInParts(s3, { ...object, settings, partSize, concurrency, signal, onProgress });
+  } else {
+    const replaced = changes ? { ...headers, MetadataDirective: 'REPLACE' as const } : {};
+    const command = new CopyObjectCommand({ ...request, ...replaced });
+    const { CopyObjectResult } = await s3.send(command, { abortSignal: signal }).catch((error) => {
+      if (!signal?.aborted) throw error;
+      const message = `${signal.reason?.message ?? signal.reason} s3://${to.bucket}/${to.key} may be copied or not.`;
+      throw Object.assign(new Error(message, { cause: error }), { name: 'AbortError' });
+    });
+    made = { etag: CopyObjectResult?.ETag, parts: 1 };
+  }
+
+  // By its ETag: what somebody else has written since is not compared. It is done, so no signal stops this.
+  const copy = await readObject(s3, { ...to, etag: made.etag });
+  const known = object.checksum?.algorithm === copy.checksum?.algorithm ? object.checksum : null;
+  if (copy.size !== size || (known && known.value !== copy.checksum?.value)) {
+    throw new Error(`s3://${to.bucket}/${to.key} is not the same as its source: delete it and copy again`);
+  }
+  onProgress?.({ bytes: size, total: size });
+  const { versionId, etag: copied } = copy;
+  return { ...to, versionId, size, etag: copied, parts: made.parts, checksum: known?.algorithm ?? null };
+}
+
+/** The source as the header wants it: each part of the path encoded, which the SDK leaves to you. */
+function copySource({ bucket, key, versionId }: ObjectName): string {
+  const path = [bucket, ...key.split('/')].map(encodeURIComponent).join('/');
+  return versionId === undefined ? path : `${path}?versionId=${encodeURIComponent(versionId)}`;
+}
+
+// ---- command line: leave out when copying ----
+import { bytes, connect, interrupted, print, recipe, s3Object, sayUndo, transferred } from '../../shared/cli.ts';
+
+recipe(import.meta, (command) =>
+  command
+    .argument('<from>', 's3://BUCKET/KEY to copy', s3Object)
+    .argument('<to>', 's3://BUCKET/KEY of the copy', s3Object)
+    .option('--version-id <id>', 'copy this version')
+    .option('--storage-class <class>', "the copy's storage class, such as STANDARD_IA")
+    .option('--kms-key-id <id>', 'encrypt the copy with this key')
+    .option('--no-metadata', 'leave the metadata out')
+    .option('--no-lock', 'leave retention and legal hold out')
+    .option('--part-size <mebibytes>', 'copy in parts of this size what is larger', (size) => Number(size) * MiB)
+    .action(async (from, to, { versionId, metadata, ...options }) => {
+      const result = await copyObject(connect(S3Client), {
+        ...options,
+        from: { ...from, versionId },
+        to,
+        source: connect(S3Client, { followRegionRedirects: true }),
+        storageClass: options.storageClass as StorageClass,
+        change: metadata ? {} : { metadata: null },
+        signal: interrupted(),
+        onProgress: transferred,
+      });
+      print(result, { size: bytes });
+      sayUndo(result);
+    }),
+);

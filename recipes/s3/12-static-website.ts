@@ -1,0 +1,283 @@
+/**
+ * 3.12 Publish a static website
+ *
+ * ## Problem
+ * You have a folder of HTML, images and scripts, and want it on the web without running a server.
+ *
+ * ## Solution
+ * Upload the files with their content types, tell S3 which one to show for a folder and which one for an address that
+ * isn't there, and let everybody read the bucket: open the two settings of Block Public Access that stand against it, and
+ * add a statement to the bucket's policy. `--off` takes all that back, but for the files.
+ *
+ * ## Discussion
+ * **Everything in the bucket becomes readable by anybody**, with what is there already and what is put there later: use a
+ * bucket of its own. Listing stays forbidden. Hidden files and folders such as `.git` and `.env` are not uploaded, nor is
+ * anything that a symbolic link leads to; files with the same keys are replaced, and files that you have
+ * deleted stay in the bucket. The bucket is opened last: if anything fails, it is as closed as before.
+ *
+ * The policy that is there is kept, with one statement `PawsStaticWebsite` more. Block Public Access of the account or
+ * the organization counts more than the bucket's, and often is on: then S3 answers `AccessDenied` here, or, where only
+ * `RestrictPublicBuckets` is on, the site answers 403. `--off` closes both settings, unless another statement of the policy
+ * lets everybody in. S3 may need some seconds to heed such changes: after an `AccessDenied` that nobody can explain, run
+ * it again.
+ *
+ * **The address** has the region after a hyphen where S3 is older, and after a dot elsewhere. It has HTTP only, answers
+ * GET and HEAD, and knows nothing of signatures. An address without a slash at its end is redirected to the one with, if
+ * there is an index page. Behind your own domain the bucket must be named as the domain.
+ *
+ * **With HTTPS and a private bucket** put CloudFront in front instead: keep Block Public Access on, make the bucket's REST
+ * endpoint the origin with origin access control, and let the policy admit `cloudfront.amazonaws.com` for your
+ * distribution. It needs no website configuration: the page for `/` is its default root object, but only there, so
+ * index pages of folders need a CloudFront function. For many visitors it is the better way.
+ *
+ * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
+ * @before npx tsx recipes/s3/23-upload-form.ts s3://paws-example/in/ image/png --html site/index.html --local
+ * @run npx tsx recipes/s3/12-static-website.ts paws-example site --local --yes
+ * @run npx tsx recipes/s3/12-static-website.ts paws-example --off --local --yes
+ * @output
+ *   bucket          paws-example
+ *   url             http://paws-example.s3-website.localhost.localstack.cloud:4566
+ *   index document  index.html
+ *   error document  -
+ *   files           1
+ * @permission s3:PutObject on arn:aws:s3:::BUCKET/*
+ * @permission s3:GetBucketWebsite on arn:aws:s3:::BUCKET
+ * @permission s3:PutBucketWebsite on arn:aws:s3:::BUCKET
+ * @permission s3:DeleteBucketWebsite on arn:aws:s3:::BUCKET
+ * @permission s3:GetBucketPublicAccessBlock on arn:aws:s3:::BUCKET
+ * @permission s3:PutBucketPublicAccessBlock on arn:aws:s3:::BUCKET
+ * @permission s3:GetBucketPolicy on arn:aws:s3:::BUCKET
+ * @permission s3:PutBucketPolicy on arn:aws:s3:::BUCKET
+ * @permission s3:DeleteBucketPolicy on arn:aws:s3:::BUCKET
+ * @cost what the files take, and all that visitors download: they are anybody, and you pay
+ * @undo npx tsx recipes/s3/12-static-website.ts {bucket} --off --local --yes
+ * @emulator LocalStack has no Block Public Access and shows private pages too.
+ * @book bucket.configure_website
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/WebsiteHosting.html
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/access-control-block-public-access.html
+ * @see https://docs.aws.amazon.com/general/latest/gr/s3.html#s3_website_region_endpoints
+ * @see https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/private-content-restricting-access-to-s3.html
+ */
+import { lstat } from 'node:fs/promises';
+import { join } from 'node:path';
+import {
+  PutBucketPolicyCommand,
+  PutBucketWebsiteCommand,
+  PutPublicAccessBlockCommand,
+  S3Client,
+} from '@aws-sdk/client-s3';
+import { type Made, undo } from '../../shared/undo.ts';
+import { type Policy, putPolicy, putWebsite, readSettings } from './12-helpers/bucket-settings.ts';
+import { uploadFolder } from './12-helpers/upload-folder.ts';
+
+export interface StaticWebsite {
+  bucket: string;
+  url: string;
+  /** Name of the page that is shown for a folder. */
+  indexDocument: string;
+  /** Key of the page that is shown for what isn't there; null for S3's own. */
+  errorDocument: string | null;
+  /** How many files were uploaded. */
+  files: number;
+}
+
+/** What our statement in a bucket's policy is known by. */
+const sid = 'PawsStaticWebsite';
+
+/**
+ * Uploads a folder and lets everybody on the internet read it, and all else that is in the bucket.
+ *
+ * @param s3 - Of the bucket's region.
+ * @param options.bucket - Name of the bucket.
+ * @param options.directory - The folder. Hidden files and symbolic links in it are left out.
+ * @param options.indexDocument - Name of the page for a folder. `index.html` by default.
+ * @param options.errorDocument - Key of the page for what isn't there. By default `404.html`, if there is one.
+ * @param options.signal - Stops the work; what was opened is closed again, and uploaded files stay.
+ * @param options.onProgress - Called with a text for people.
+ * @throws RangeError when the folder has no such pages; AccessDenied also when the account blocks public policies.
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/WebsiteHosting.html
+ *
+ * @example
+ * const s3 = new S3Client({});
+ * const { url } = await staticWebsite(s3, { bucket: 'my-company-web-site', directory: 'dist' });
+ * console.log(url);
+ */
+export async function staticWebsite(
+  s3: S3Client,
+  options: {
+    bucket: string;
+    directory: string;
+    indexDocument?: string;
+    errorDocument?: string;
+    signal?: AbortSignal;
+    onProgress?: (text: string) => void;
+  },
+): Promise<StaticWebsite> {
+  const { bucket, directory, indexDocument = 'index.html', signal, onProgress } = options;
+  const isFile = async (page: string) => (await lstat(join(directory, page)).catch(() => null))?.isFile() === true;
+  const { errorDocument = (await isFile('404.html')) ? '404.html' : null } = options;
+  if (/\//.test(indexDocument)) throw new RangeError(`indexDocument is a name without slashes, not "${indexDocument}"`);
+  for (const page of [indexDocument, errorDocument]) {
+    if (page !== null && !(await isFile(page))) throw new RangeError(`there is no file ${page} in ${directory}`);
+  }
+
+  // Look first: what is there already is kept, and is what a failure goes back to.
+  const stoppable = { abortSignal: signal };
+  const before = await readSettings(s3, bucket);
+  if (before.website?.RedirectAllRequestsTo) throw new Error(`${bucket} redirects all requests: nothing was changed.`);
+
+  // Nobody but you can read the files yet.
+  const tell = ({ bytes, total }: { bytes: number; total: number }) =>
+    onProgress?.(`uploaded ${bytes} of ${total} bytes`);
+  const { uploaded } = await uploadFolder(s3, { bucket, directory, signal, onProgress: tell });
+
+  const made: Made[] = [];
+  const step = async (id: string, work: () => Promise<unknown>, remove: () => Promise<unknown>) => {
+    onProgress?.(id);
+    // Noted before it is done: it may be done although its answer gets lost.
+    made.push({ id, remove });
+    await work().catch((error) => {
+      if (error.name === 'AccessDenied') made.pop();
+      throw error;
+    });
+  };
+  try {
+    const website = {
+      ...before.website,
+      IndexDocument: { Suffix: indexDocument },
+      ErrorDocument: errorDocument === null ? undefined : { Key: errorDocument },
+    };
+    const configure = new PutBucketWebsiteCommand({ Bucket: bucket, WebsiteConfiguration: website });
+    await step(
+      'website configuration',
+      () => s3.send(configure, stoppable),
+      () => putWebsite(s3, bucket, before.website),
+    );
+
+    // Only what stands against a public policy is opened: access control lists stay blocked. Null is all open.
+    if (before.block?.BlockPublicPolicy || before.block?.RestrictPublicBuckets) {
+      const open = { ...before.block, BlockPublicPolicy: false, RestrictPublicBuckets: false };
+      const opening = new PutPublicAccessBlockCommand({ Bucket: bucket, PublicAccessBlockConfiguration: open });
+      const close = new PutPublicAccessBlockCommand({ Bucket: bucket, PublicAccessBlockConfiguration: before.block });
+      await step(
+        'open Block Public Access',
+        () => s3.send(opening, stoppable),
+        () => s3.send(close),
+      );
+    }
+
+    const statement = {
+      Sid: sid,
+      Effect: 'Allow',
+      Principal: '*',
+      Action: 's3:GetObject',
+      Resource: `arn:${partitionOf(await s3.config.region()).name}:s3:::${bucket}/*`,
+    };
+    const policy = { Version: '2012-10-17', ...before.policy, Statement: [...others(before.policy), statement] };
+    const admit = new PutBucketPolicyCommand({ Bucket: bucket, Policy: JSON.stringify(policy) });
+    await step(
+      'bucket policy',
+      () => s3.send(admit, stoppable),
+      () => putPolicy(s3, bucket, before.policy),
+    );
+  } catch (error) {
+    const { name, message } = error as Error;
+    const blocked = 'the account or the organization may block public access, which counts more than the bucket';
+    if (name === 'AccessDenied') (error as Error).message = `${message} (a permission is missing, or ${blocked})`;
+    throw await undo(made, error, { onProgress });
+  }
+  const url = websiteUrl({ bucket, region: await s3.config.region() });
+  return { bucket, url, indexDocument, errorDocument, files: uploaded };
+}
+
+/**
+ * Takes a website off the web: its statement in the policy, Block Public Access, its configuration. The files stay.
+ *
+ * @param s3 - Of the bucket's region.
+ * @param options.bucket - Name of the bucket.
+ * @returns Whether anybody may still read the bucket, by another statement of its policy.
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutPublicAccessBlock.html
+ *
+ * @example
+ * const s3 = new S3Client({});
+ * const { public: open } = await closeWebsite(s3, { bucket: 'my-company-web-site' });
+ * console.log(open ? 'still open by another statement' : 'closed');
+ */
+export async function closeWebsite(
+  s3: S3Client,
+  { bucket }: { bucket: string },
+): Promise<{ bucket: string; public: boolean }> {
+  const { website, block, policy } = await readSettings(s3, bucket);
+  const rest = others(policy);
+  // Whoever keeps a public statement of their own needs the settings open. One with a condition rarely is public.
+  const open = rest.some(
+    (one) => one.Effect === 'Allow' && !one.Condition && /"\*"/.test(`${JSON.stringify(one.Principal)}`),
+  );
+  // Without our statement the website, if there is one, is not of our making.
+  if (rest.length === (policy ? [policy.Statement].flat().length : 0)) return { bucket, public: open };
+  if (!open) {
+    const closed = { ...block, BlockPublicPolicy: true, RestrictPublicBuckets: true };
+    await s3.send(new PutPublicAccessBlockCommand({ Bucket: bucket, PublicAccessBlockConfiguration: closed }));
+  }
+  if (website) await putWebsite(s3, bucket, null);
+  // Last, so that a second run goes on where this one fails.
+  await putPolicy(s3, bucket, policy && rest.length > 0 ? { ...policy, Statement: rest } : null);
+  return { bucket, public: open };
+}
+
+/**
+ * The address of a bucket's website.
+ *
+ * @param options.bucket - Name of the bucket.
+ * @param options.region - The bucket's region.
+ * @see https://docs.aws.amazon.com/general/latest/gr/s3.html#s3_website_region_endpoints
+ *
+ * @example
+ * const url = websiteUrl({ bucket: 'my-company-web-site', region: 'eu-central-1' });
+ * console.log(url);
+ * // http://my-company-web-site.s3-website.eu-central-1.amazonaws.com
+ */
+export function websiteUrl({ bucket, region }: { bucket: string; region: string }): string {
+  const hyphen = /^(us-(east-1|west-[12]|gov-west-1)|eu-west-1|ap-(southeast-[12]|northeast-1)|sa-east-1)$/.test(
+    region,
+  );
+  return `http://${bucket}.s3-website${hyphen ? '-' : '.'}${region}.${partitionOf(region).domain}`;
+}
+
+/** The statements that are not ours. A policy with a single one may have no list. */
+function others(policy: Policy | null): Policy['Statement'] {
+  return [policy?.Statement ?? []].flat().filter(({ Sid }) => Sid !== sid);
+}
+
+function partitionOf(region: string): { name: string; domain: string } {
+  if (region.startsWith('cn-')) return { name: 'aws-cn', domain: 'amazonaws.com.cn' };
+  return { name: region.startsWith('us-gov-') ? 'aws-us-gov' : 'aws', domain: 'amazonaws.com' };
+}
+
+// ---- command line: leave out when copying ----
+import { confirm, connect, interrupted, local, print, progress, recipe, sayUndo, yes } from '../../shared/cli.ts';
+
+recipe(import.meta, (command) =>
+  command
+    .argument('<bucket>', 'name of the bucket: everything in it becomes public')
+    .argument('[directory]', 'folder with the files')
+    .option('--index-document <name>', 'page for a folder', 'index.html')
+    .option('--error-document <key>', "page for what isn't there (default: 404.html, if there is one)")
+    .option('--off', 'take the website off the web; the files stay')
+    .addOption(yes)
+    .action(async (bucket, directory, { off, indexDocument, errorDocument }) => {
+      if (!directory === !off) throw new TypeError('name a folder, or give --off');
+      const s3 = connect(S3Client);
+      const opening = `Let anybody read EVERYTHING in ${bucket}, now and later?`;
+      await confirm(off ? `Take the website off ${bucket}?` : opening);
+      if (!directory) return print(await closeWebsite(s3, { bucket }));
+      const pages = { indexDocument, errorDocument };
+      const stop = { signal: interrupted(), onProgress: progress };
+      const site = await staticWebsite(s3, { bucket, directory, ...pages, ...stop });
+      // LocalStack serves it under a name that stands for this machine.
+      const port = new URL(process.env.AWS_ENDPOINT_URL ?? 'http://x').port;
+      if (local()) site.url = `http://${bucket}.s3-website.localhost.localstack.cloud:${port}`;
+      print(site);
+      sayUndo(site);
+    }),
+);

@@ -1,0 +1,294 @@
+/**
+ * 3.19 Undelete objects
+ *
+ * ## Problem
+ * Objects were deleted, or overwritten, in a bucket that keeps versions (3.11): one, or all under a prefix. You want
+ * them back, as they were before somebody's script ran.
+ *
+ * ## Solution
+ * List all versions. Where delete markers are on top of a version, remove the markers, a thousand a call: the object
+ * is there again, with its old version id. With a time, each object becomes what was current at that moment; where
+ * something was written since, the older version is copied on top of it. No data is deleted.
+ *
+ * ## Discussion
+ * Without a time, every deleted object that has a version left comes back, those too that were deleted years ago for
+ * good reasons. So give the time before the accident, with its zone: `--as-of 2026-11-28T09:00:00Z`. Then:
+ * - what was deleted since comes back by removing the markers, which costs nothing;
+ * - what was overwritten since, and perhaps deleted afterwards, gets the older version as a copy on top (3.29). The
+ *   copy is billed as one more version, and the newer ones stay beneath it. What has the same ETag is left, so a
+ *   change of metadata alone isn't taken back;
+ * - what was created since, or deleted before, stays as it is. It is counted as `created` if it is there.
+ *
+ * It can be run again. Only what was copied from an upload in parts, or is encrypted with a KMS key, has another ETag
+ * and is copied once more.
+ *
+ * S3 tells times to the second, for an object uploaded in parts the second when its upload began. Of a write and a
+ * deletion in the same second, the write counts as the later one. `AccessDenied` for all means that
+ * `s3:DeleteObjectVersion` is missing, which removing a marker takes, or that MFA delete is on. Objects over 5 GiB and
+ * archived ones are not copied but reported. After a thousand failures it ends.
+ *
+ * Versions that were deleted by their id, or by a lifecycle rule for noncurrent versions, can't come back: switch such
+ * rules off before you begin. Where versioning is suspended, all new markers have the id `null`: stop writers first,
+ * as what they write to the same key at that moment has that id, too, and would be deleted in the marker's place. With
+ * a time, a suspended bucket is refused.
+ *
+ * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
+ * @before npx tsx recipes/s3/11-prevent-deletion.ts paws-example --local
+ * @before npx tsx recipes/s3/03-store-private-data.ts s3://paws-example/report.txt "some text" --local
+ * @before npx tsx recipes/setup/16-delete-resource.ts s3://paws-example/report.txt --local --yes
+ * @run npx tsx recipes/s3/19-undelete-objects.ts s3://paws-example/rep --local --yes
+ * @output
+ *   bucket     paws-example
+ *   prefix     rep
+ *   undeleted  1
+ *   copied     0
+ *   created    0
+ *   failed     0
+ *   failures   -
+ * @permission s3:ListBucketVersions on arn:aws:s3:::BUCKET
+ * @permission s3:GetBucketVersioning on arn:aws:s3:::BUCKET
+ * @permission s3:DeleteObject on arn:aws:s3:::BUCKET/*
+ * @permission s3:DeleteObjectVersion on arn:aws:s3:::BUCKET/*
+ * @permission s3:GetObjectVersion on arn:aws:s3:::BUCKET/*
+ * @permission s3:GetObjectVersionTagging on arn:aws:s3:::BUCKET/*
+ * @permission s3:PutObject on arn:aws:s3:::BUCKET/*
+ * @cost $0.005 for listing a million versions; each copy $0.005 for a thousand, and its storage (us-east-1, 2026)
+ * @undo nothing
+ * @emulator LocalStack does not encode the mark where the next page of a list begins.
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/ManagingDelMarkers.html
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
+ */
+import { setMaxListeners } from 'node:events';
+import { DeleteObjectCommand, DeleteObjectsCommand, GetBucketVersioningCommand, S3Client } from '@aws-sdk/client-s3';
+import pMap from 'p-map';
+import { copyVersion, listVersions, type ObjectVersion } from './29-restore-version.ts';
+
+/** An object that did not come back. */
+export interface Failure {
+  key: string;
+  /** `AccessDenied` and the like. */
+  code: string;
+  message: string;
+}
+
+export interface UndeletedObjects {
+  bucket: string;
+  prefix: string;
+  /** How many objects came back by removing their delete markers. */
+  undeleted: number;
+  /** How many got the version of that time as a copy on top. */
+  copied: number;
+  /** How many are there now that were not there at that time; they stay. Always 0 without a time. */
+  created: number;
+  failed: number;
+  failures: Failure[];
+}
+
+/** More failures than this are no accident of single objects: it ends then. */
+const mostFailures = 1000;
+
+/**
+ * Brings back deleted objects; with a time, all objects as they were then.
+ *
+ * @param s3 - Of the bucket's region.
+ * @param options.bucket - Name of a bucket that keeps versions.
+ * @param options.prefix - Only keys that begin so. All by default.
+ * @param options.asOf - The moment whose state is wanted. By default all that is deleted comes back.
+ * @param options.dryRun - Only counts. False by default.
+ * @param options.concurrency - How many calls change something at once. 8 by default.
+ * @param options.signal - Stops it; what is back stays back.
+ * @param options.onProgress - Called with a text for people.
+ * @returns How many objects came back, and those that did not.
+ * @throws RangeError for a time that is none or lies ahead; Error for one where versioning is not on.
+ * @throws AbortError, and whatever ended the work: the message tells how far it got.
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/ManagingDelMarkers.html
+ *
+ * @example
+ * const s3 = new S3Client({});
+ * const asOf = new Date('2026-11-28T09:00:00Z');
+ * console.log(await undeleteObjects(s3, { bucket: 'my-company-reports', prefix: '2026/', asOf, dryRun: true }));
+ */
+export async function undeleteObjects(
+  s3: S3Client,
+  options: {
+    bucket: string;
+    prefix?: string;
+    asOf?: Date;
+    dryRun?: boolean;
+    concurrency?: number;
+    signal?: AbortSignal;
+    onProgress?: (text: string) => void;
+  },
+): Promise<UndeletedObjects> {
+  const { bucket, prefix = '', asOf, dryRun = false, concurrency = 8, signal, onProgress } = options;
+  if (asOf && Number.isNaN(asOf.getTime())) throw new RangeError('asOf is no time such as 2026-11-28T09:00:00Z');
+  if (asOf && asOf.getTime() > Date.now()) throw new RangeError(`asOf lies ahead: ${asOf.toISOString()}`);
+  // Each call listens to the signal, and Node warns of more than ten.
+  if (signal) setMaxListeners(0, signal);
+  const stoppable = { abortSignal: signal };
+  const result = { bucket, prefix, undeleted: 0, copied: 0, created: 0, failed: 0, failures: [] as Failure[] };
+  const summary = () => `${result.undeleted} undeleted, ${result.copied} copied, ${result.failed} failed`;
+  const fail = (key: string, code: string, message: string) => {
+    result.failures.push({ key, code, message });
+    if (++result.failed === mostFailures) throw new Error(`too many failures, the last one ${code}: ${message}`);
+  };
+
+  // Where versioning is suspended, a copy would replace the version whose id is null for good.
+  if (asOf) {
+    const { Status } = await s3.send(new GetBucketVersioningCommand({ Bucket: bucket }), stoppable);
+    if (Status !== 'Enabled') throw new Error(`Versioning of ${bucket} is not on: turn it on (3.11).`);
+  }
+
+  const copy = async (version: ObjectVersion) => {
+    try {
+      if (!dryRun) await copyVersion(s3, { bucket, version, signal });
+      result.copied++;
+    } catch (error) {
+      if (signal?.aborted) throw error;
+      fail(version.key, (error as Error).name, (error as Error).message);
+    }
+  };
+  const removeOne = async (key: string, versionId: string) => {
+    try {
+      await s3.send(new DeleteObjectCommand({ Bucket: bucket, Key: key, VersionId: versionId }), stoppable);
+      return true;
+    } catch (error) {
+      if (signal?.aborted) throw error;
+      fail(key, (error as Error).name, (error as Error).message);
+      return false;
+    }
+  };
+  const remove = async (objects: Deleted[]) => {
+    const all = objects.flatMap(({ key, markers }) => markers.map((versionId) => ({ key, versionId })));
+    const back = new Set(objects.map(({ key }) => key));
+    // DeleteObjects sends keys in XML, DeleteObject in the URL.
+    const alone = all.filter(({ key }) => noXml.test(key));
+    const together = all.filter(({ key }) => !noXml.test(key));
+    for (let at = 0; at < together.length && !dryRun; at += 1000) {
+      const Objects = together.slice(at, at + 1000).map(({ key, versionId }) => ({ Key: key, VersionId: versionId }));
+      const input = { Bucket: bucket, Delete: { Quiet: true, Objects } };
+      const { Errors = [] } = await s3.send(new DeleteObjectsCommand(input), stoppable);
+      for (const { Key = '', VersionId = '', Code = 'Unknown', Message = '' } of Errors) {
+        // What may pass gets a call of its own, which the SDK tries again by itself.
+        if (/^(InternalError|ServiceUnavailable|SlowDown)$/.test(Code)) alone.push({ key: Key, versionId: VersionId });
+        else if (back.delete(Key)) fail(Key, Code, Message);
+      }
+    }
+    for (const { key, versionId } of alone) {
+      if (!dryRun && back.has(key) && !(await removeOne(key, versionId))) back.delete(key);
+    }
+    result.undeleted += back.size;
+  };
+
+  const underWay = new Set<Promise<void>>();
+  const work = (step: Deleted[] | ObjectVersion) => {
+    const done = (Array.isArray(step) ? remove(step) : copy(step)).then(() => onProgress?.(summary()));
+    underWay.add(done);
+    return done.finally(() => underWay.delete(done));
+  };
+  try {
+    const keys = byKey(listVersions(s3, { bucket, prefix, signal }), asOf);
+    // pMap asks for a step only when it can begin, so memory does not grow with the bucket.
+    await pMap(
+      plan(keys, () => result.created++),
+      work,
+      { concurrency },
+    );
+    return result;
+  } catch (error) {
+    // pMap does not wait for what runs beside an error: nothing must change after this has thrown.
+    await Promise.allSettled(underWay);
+    const reason = signal?.aborted ? signal.reason : error;
+    const message = `${reason?.message ?? reason} (${summary()}; run it again for the rest)`;
+    throw Object.assign(new Error(message, { cause: error }), {
+      name: signal?.aborted ? 'AbortError' : (error as Error).name,
+    });
+  }
+}
+
+/** What XML can't carry or may change. */
+const noXml = /[^\t\n\x20-\uD7FF\uE000-\uFFFD\u{10000}-\u{10FFFF}]/u;
+
+/** A deleted object: to remove these markers brings it back. */
+interface Deleted {
+  key: string;
+  markers: string[];
+}
+
+/** What there is of one key, as far as it matters. */
+interface Key {
+  current: ObjectVersion;
+  /** What is to be current: a version, or a marker where the object was deleted at that time; null for neither. */
+  wanted: ObjectVersion | null;
+  /** Whether a version is newer than that. */
+  written: boolean;
+  /** Ids of the markers that are newer than that. */
+  markers: string[];
+}
+
+/** Takes versions and markers, sorted by key and the newest first, together by key. */
+async function* byKey(versions: AsyncIterable<ObjectVersion>, asOf?: Date): AsyncGenerator<Key> {
+  let one: Key | undefined;
+  for await (const version of versions) {
+    const { key, versionId, deleteMarker, lastModified } = version;
+    if (key !== one?.current.key) {
+      if (one) yield one;
+      one = { current: version, wanted: null, written: false, markers: [] };
+    }
+    const { wanted } = one;
+    const newer = !wanted && (asOf ? lastModified > asOf : deleteMarker);
+    // One of the same second may be on top of the version, and does no harm beneath it: it has to go, too.
+    const unsure = wanted && !wanted.isLatest && wanted.lastModified.getTime() === lastModified.getTime();
+    if (deleteMarker && (newer || unsure)) one.markers.push(versionId);
+    else if (newer) one.written = true;
+    else one.wanted ??= version;
+  }
+  if (one) yield one;
+}
+
+/** Decides for each key what to do: remove markers, about a thousand at a time, or copy a version. */
+async function* plan(keys: AsyncIterable<Key>, onCreated: () => void): AsyncGenerator<Deleted[] | ObjectVersion> {
+  let batch: Deleted[] = [];
+  let size = 0;
+  for await (const { current, wanted, written, markers } of keys) {
+    if (!wanted || wanted.deleteMarker) {
+      if (written && !current.deleteMarker) onCreated();
+    } else if (written) {
+      // The same content is there, from an earlier run perhaps.
+      if (current.etag !== wanted.etag || current.size !== wanted.size) yield wanted;
+    } else if (markers.length > 0) {
+      batch.push({ key: wanted.key, markers });
+      size += markers.length;
+    }
+    if (size >= 1000) {
+      yield batch;
+      [batch, size] = [[], 0];
+    }
+  }
+  if (batch.length > 0) yield batch;
+}
+
+// ---- command line: leave out when copying ----
+import { confirm, connect, interrupted, print, progress, recipe, s3Prefix, yes } from '../../shared/cli.ts';
+
+recipe(import.meta, (command) =>
+  command
+    .argument('<prefix>', 's3://BUCKET, or s3://BUCKET/PREFIX for all keys that begin so', s3Prefix)
+    .option('--as-of <time>', 'bring back what was current then: 2026-11-28T09:00:00Z')
+    .option('--dry-run', 'only count')
+    .addOption(yes)
+    .action(async ({ bucket, prefix }, { asOf, dryRun }) => {
+      const s3 = connect(S3Client);
+      const stoppable = { signal: interrupted(), onProgress: progress };
+      const what = { bucket, prefix, asOf: asOf === undefined ? undefined : new Date(asOf), ...stoppable };
+      const failures = (all: Failure[]) => all.map(({ key, code }) => `${key}: ${code}`).join(', ') || '-';
+      let result = await undeleteObjects(s3, { ...what, dryRun: true });
+      if (!dryRun && result.undeleted + result.copied > 0) {
+        const copies = asOf ? `, and copy the version of ${asOf} on top of ${result.copied} that were overwritten` : '';
+        await confirm(`Bring back ${result.undeleted} deleted objects in s3://${bucket}/${prefix}${copies}?`);
+        result = await undeleteObjects(s3, what);
+      }
+      print(result, { failures });
+      if (result.failed > 0) throw new Error(`${result.failed} did not come back.`);
+    }),
+);

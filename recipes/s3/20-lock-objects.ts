@@ -1,0 +1,245 @@
+/**
+ * 3.20 Lock objects
+ *
+ * ## Problem
+ * Some objects must not be deleted or changed before a date, by mistake, by malware, or by an administrator: records
+ * that a law asks for, or backups.
+ *
+ * ## Solution
+ * Turn on Object Lock for the bucket, once; that turns on versioning, too. Then lock a version of an object until a
+ * date, hold it without a date, or give the bucket a default for all that is written from now on.
+ *
+ * ## Discussion
+ * A lock is on one version, not on the key: a new version can always be put on top, and a plain deletion still adds a
+ * delete marker (3.19 removes it). What can't be done is to delete the locked version.
+ * - Governance: whoever has `s3:BypassGovernanceRetention` can end it (`--release`) or delete the version all the
+ *   same. Keep that permission apart; the root user has it, and so has every policy that allows `s3:*`.
+ * - Compliance: nobody can shorten it or delete the version before the date, not the root user, not AWS; only closing
+ *   the account does. Until then it is billed. It can be prolonged. Try it out with governance and one day.
+ * - Legal hold: no date; holds beside a retention until somebody with `s3:PutObjectLegalHold` takes it off.
+ *
+ * Object Lock can't be turned off again, and versioning can't be suspended then. A bucket with it can't take server
+ * access logs (3.8). Buckets that are there already can have it since November 2023. The default of a bucket is for
+ * new versions only; those that are there stay unlocked. An upload into a bucket with locks needs a checksum or MD5,
+ * which the SDK sends.
+ *
+ * Lifecycle rules don't delete locked versions. To delete a bucket, its locks must be over. What the lock of a version
+ * is can only be seen with `s3:GetObjectRetention` and `s3:GetObjectLegalHold`. Millions of objects take S3 Batch
+ * Operations.
+ *
+ * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
+ * @before npx tsx recipes/s3/03-store-private-data.ts s3://paws-example/report.txt "some text" --local
+ * @run npx tsx recipes/s3/20-lock-objects.ts s3://paws-example --enable --local --yes
+ * @output
+ *   bucket   paws-example
+ *   enabled  yes
+ *   mode     -
+ *   days     -
+ *   years    -
+ * @run npx tsx recipes/s3/20-lock-objects.ts s3://paws-example/report.txt --mode governance --days 1 --local
+ * @permission s3:GetBucketVersioning on arn:aws:s3:::BUCKET
+ * @permission s3:PutBucketVersioning on arn:aws:s3:::BUCKET
+ * @permission s3:GetBucketObjectLockConfiguration on arn:aws:s3:::BUCKET
+ * @permission s3:PutBucketObjectLockConfiguration on arn:aws:s3:::BUCKET
+ * @permission s3:GetObject on arn:aws:s3:::BUCKET/*
+ * @permission s3:GetObjectVersion on arn:aws:s3:::BUCKET/*
+ * @permission s3:GetObjectRetention on arn:aws:s3:::BUCKET/*
+ * @permission s3:GetObjectLegalHold on arn:aws:s3:::BUCKET/*
+ * @permission s3:PutObjectRetention on arn:aws:s3:::BUCKET/*
+ * @permission s3:PutObjectLegalHold on arn:aws:s3:::BUCKET/*
+ * @permission s3:BypassGovernanceRetention on arn:aws:s3:::BUCKET/*
+ * @cost locks are free; what is locked is billed until it may be deleted
+ * @undo npx tsx recipes/s3/20-lock-objects.ts s3://{bucket}/report.txt --release --local --yes
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-configure.html
+ */
+import {
+  GetObjectLegalHoldCommand,
+  GetObjectLockConfigurationCommand,
+  GetObjectRetentionCommand,
+  HeadObjectCommand,
+  PutObjectLegalHoldCommand,
+  PutObjectLockConfigurationCommand,
+  PutObjectRetentionCommand,
+  S3Client,
+} from '@aws-sdk/client-s3';
+import { preventDeletion } from './11-prevent-deletion.ts';
+
+export type LockMode = 'GOVERNANCE' | 'COMPLIANCE';
+
+export interface BucketLock {
+  bucket: string;
+  /** Whether objects in the bucket can be locked. */
+  enabled: boolean;
+  /** How new versions are locked; null when they aren't. */
+  mode: LockMode | null;
+  /** For how many days new versions are locked; null where it is none, or is given in years. */
+  days: number | null;
+  years: number | null;
+}
+
+export interface ObjectLock {
+  bucket: string;
+  key: string;
+  versionId: string;
+  /** Null when the version has no date. */
+  mode: LockMode | null;
+  retainUntil: Date | null;
+  legalHold: boolean;
+}
+
+/**
+ * Turns on Object Lock for a bucket, and sets how new versions are locked by default; without either it only looks.
+ *
+ * @param s3 - Of the bucket's region.
+ * @param options.bucket - Name of the bucket.
+ * @param options.enable - Turns it on, for good; a default that is there stays. False by default.
+ * @param options.mode - Locks new versions so, with `days`. Turns Object Lock on, too.
+ * @param options.days - For how long: 1 to 36,500.
+ * @param options.release - Takes the default away. Locks on versions stay.
+ * @throws RangeError when mode and days don't go together.
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObjectLockConfiguration.html
+ *
+ * @example
+ * const s3 = new S3Client({});
+ * const { enabled, mode } = await lockObjects(s3, { bucket: 'my-backups', mode: 'GOVERNANCE', days: 30 });
+ * console.log(enabled, mode);
+ */
+export async function lockObjects(
+  s3: S3Client,
+  options: { bucket: string; enable?: boolean; mode?: LockMode; days?: number; release?: boolean },
+): Promise<BucketLock> {
+  const { bucket, enable = false, mode, days, release = false } = options;
+  if ((mode === undefined) !== (days === undefined)) throw new RangeError('mode and days go together');
+  if (mode && release) throw new RangeError('a default is set or released, not both');
+  if (days !== undefined) checkDays(days);
+
+  const before = await readBucket(s3, bucket);
+  if (mode || (release && before.mode) || (enable && !before.enabled)) {
+    // S3 takes Object Lock only where versioning is on.
+    await preventDeletion(s3, { bucket });
+    const Rule = mode && { DefaultRetention: { Mode: mode, Days: days } };
+    const ObjectLockConfiguration = { ObjectLockEnabled: 'Enabled' as const, Rule };
+    await s3.send(new PutObjectLockConfigurationCommand({ Bucket: bucket, ObjectLockConfiguration }));
+  }
+  return readBucket(s3, bucket);
+}
+
+/**
+ * Locks one version of an object, or takes a lock off; without either it only looks.
+ *
+ * @param s3 - Of the bucket's region.
+ * @param options.bucket - Name of a bucket with Object Lock.
+ * @param options.key - Key of the object.
+ * @param options.versionId - The current version by default.
+ * @param options.mode - Locks it so, until `retainUntil`: a lock can be prolonged, and governance become compliance.
+ * @param options.retainUntil - Until when.
+ * @param options.legalHold - Holds it without a date, or no longer. As it is by default.
+ * @param options.release - Takes a lock in governance mode off.
+ * @throws RangeError when mode and date don't go together, or the date is past.
+ * @throws AccessDenied when a lock would be shortened, or released in compliance mode.
+ * @throws InvalidRequest when the bucket has no Object Lock.
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObjectRetention.html
+ *
+ * @example
+ * const s3 = new S3Client({});
+ * const version = { bucket: 'my-backups', key: 'july.tar' };
+ * await lockVersion(s3, { ...version, mode: 'GOVERNANCE', retainUntil: new Date('2030-01-01T00:00:00Z') });
+ */
+export async function lockVersion(
+  s3: S3Client,
+  options: {
+    bucket: string;
+    key: string;
+    versionId?: string;
+    mode?: LockMode;
+    retainUntil?: Date;
+    legalHold?: boolean;
+    release?: boolean;
+  },
+): Promise<ObjectLock> {
+  const { bucket, key, mode, retainUntil, legalHold, release = false } = options;
+  if ((mode === undefined) !== (retainUntil === undefined)) throw new RangeError('mode and date go together');
+  if (mode && release) throw new RangeError('a version is locked or released, not both');
+  if (retainUntil && !(retainUntil.getTime() > Date.now()))
+    throw new RangeError('a lock ends at a moment that lies ahead');
+
+  // A lock is on a version: so all calls are for one and the same, whatever is written meanwhile.
+  const { VersionId = 'null' } = await s3.send(
+    new HeadObjectCommand({ Bucket: bucket, Key: key, VersionId: options.versionId }),
+  );
+  const version = { Bucket: bucket, Key: key, VersionId };
+
+  if (mode) {
+    const Retention = { Mode: mode, RetainUntilDate: retainUntil };
+    await s3.send(new PutObjectRetentionCommand({ ...version, Retention }));
+  }
+  if (release) {
+    await s3.send(new PutObjectRetentionCommand({ ...version, Retention: {}, BypassGovernanceRetention: true }));
+  }
+  if (legalHold !== undefined) {
+    const LegalHold = { Status: legalHold ? ('ON' as const) : ('OFF' as const) };
+    await s3.send(new PutObjectLegalHoldCommand({ ...version, LegalHold }));
+  }
+
+  const { Retention } = (await orNone(s3.send(new GetObjectRetentionCommand(version)))) ?? {};
+  const { LegalHold } = (await orNone(s3.send(new GetObjectLegalHoldCommand(version)))) ?? {};
+  return {
+    ...{ bucket, key, versionId: VersionId, mode: Retention?.Mode ?? null },
+    ...{ retainUntil: Retention?.RetainUntilDate ?? null, legalHold: LegalHold?.Status === 'ON' },
+  };
+}
+
+function checkDays(days: number): number {
+  if (Number.isInteger(days) && days >= 1 && days <= 36_500) return days;
+  throw new RangeError(`a lock holds for 1 to 36,500 days, not ${days}`);
+}
+
+async function readBucket(s3: S3Client, bucket: string): Promise<BucketLock> {
+  const answer = await orNone(s3.send(new GetObjectLockConfigurationCommand({ Bucket: bucket })));
+  const { ObjectLockEnabled, Rule: { DefaultRetention: rule } = {} } = answer?.ObjectLockConfiguration ?? {};
+  const { Mode = null, Days = null, Years = null } = rule ?? {};
+  return { bucket, enabled: ObjectLockEnabled === 'Enabled', mode: Mode, days: Days, years: Years };
+}
+
+/** S3 says that there is no lock by an error. */
+async function orNone<Answer>(question: Promise<Answer>): Promise<Answer | null> {
+  return question.catch((error: Error) => {
+    if (/^(NoSuchObjectLockConfiguration|ObjectLockConfigurationNotFoundError)$/.test(error.name)) return null;
+    // Where the bucket has no Object Lock, none of its versions has a lock.
+    if (error.name === 'InvalidRequest' && /Object Lock Configuration/i.test(error.message)) return null;
+    throw error;
+  });
+}
+
+// ---- command line: leave out when copying ----
+import { Option } from '@commander-js/extra-typings';
+import { confirm, connect, print, recipe, s3Prefix, yes } from '../../shared/cli.ts';
+
+recipe(import.meta, (command) =>
+  command
+    .argument('<target>', 's3://BUCKET for all that is written from now on, s3://BUCKET/KEY for one object', s3Prefix)
+    .option('--enable', 'turn on Object Lock for the bucket, for good')
+    .addOption(new Option('--mode <mode>', 'lock').choices(['governance', 'compliance'] as const))
+    .option('--days <number>', 'for so many days', Number)
+    .addOption(new Option('--legal-hold <state>', 'hold an object without a date').choices(['on', 'off'] as const))
+    .option('--release', "take an object's lock in governance mode off, or the default of a bucket")
+    .option('--version-id <id>', 'of this version of the object, not the current one')
+    .addOption(yes)
+    .action(async ({ bucket, prefix: key }, { enable, days, legalHold, release, versionId, ...options }) => {
+      const mode = options.mode?.toUpperCase() as LockMode | undefined;
+      const forGood =
+        mode === 'COMPLIANCE' ? ' Nobody can shorten that or delete before, not the root user, not AWS.' : '';
+      if (key && enable) throw new RangeError('--enable is for a bucket: s3://BUCKET');
+      if (!key && (legalHold || versionId)) throw new RangeError('--legal-hold and --version-id are for an object');
+      if (key) {
+        const retainUntil = days === undefined ? undefined : new Date(Date.now() + checkDays(days) * 86_400_000);
+        if (forGood) await confirm(`Lock s3://${bucket}/${key} until ${retainUntil?.toISOString()}?${forGood}`);
+        const lock = { mode, retainUntil, legalHold: legalHold && legalHold === 'on', release };
+        return print(await lockVersion(connect(S3Client), { bucket, key, versionId, ...lock }));
+      }
+      const byDefault = mode ? `, and lock each new version for ${days} days in ${options.mode} mode` : '';
+      if (enable || mode) await confirm(`Turn on Object Lock for ${bucket}, for good${byDefault}?${forGood}`);
+      print(await lockObjects(connect(S3Client), { bucket, enable, mode, days, release }));
+    }),
+);

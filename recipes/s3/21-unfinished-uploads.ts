@@ -1,0 +1,226 @@
+/**
+ * 3.21 Find unfinished uploads
+ *
+ * ## Problem
+ * A bucket costs more than its objects explain. Uploads in parts that were neither completed nor aborted keep
+ * their parts, for ever, and no list of objects shows them.
+ *
+ * ## Solution
+ * List the uploads, and of each its parts, several uploads at once. Then abort those that were begun so long ago that
+ * nobody works on them any more.
+ *
+ * ## Discussion
+ * Parts are billed as objects of the upload's storage class are. CloudWatch has them in the sum of 3.24, and 3.5
+ * counts them; what they take by upload only this list tells.
+ *
+ * S3 knows when an upload was begun, not whether somebody still sends parts. An upload of terabytes may take days: choose
+ * an age that none of yours reaches. An upload that is resumed (3.13) begins anew once it is aborted.
+ *
+ * A part that was on its way when its upload was aborted may still arrive and be kept. So each aborted upload is listed once
+ * more at the end; if it has parts, run it again.
+ *
+ * To be rid of it for good, let a lifecycle rule abort uploads after some days (3.17): it costs nothing, and needs nobody
+ * to think of it. Listing costs $0.005 for a thousand requests in us-east-1 (2026), one for each upload and one for each
+ * thousand uploads; aborting is free.
+ *
+ * Uploads to directory buckets are listed in no order, and not by this recipe.
+ *
+ * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
+ * @run npx tsx recipes/s3/21-unfinished-uploads.ts s3://paws-example --local
+ * @output
+ *   none
+ * @run npx tsx recipes/s3/21-unfinished-uploads.ts s3://paws-example/logs/ --abort-days 7 --local --yes
+ * @permission s3:ListBucketMultipartUploads on arn:aws:s3:::BUCKET
+ * @permission s3:ListMultipartUploadParts on arn:aws:s3:::BUCKET/*
+ * @permission s3:AbortMultipartUpload on arn:aws:s3:::BUCKET/*
+ * @cost nothing that lasts: $0.005 for a thousand uploads that are listed
+ * @undo nothing
+ * @emulator LocalStack lists keys as they are where S3 was asked to encode them, so keys with + or % come out wrong there.
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListMultipartUploads.html
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpu-abort-incomplete-mpu-lifecycle-config.html
+ */
+import { setMaxListeners } from 'node:events';
+import {
+  AbortMultipartUploadCommand,
+  ListMultipartUploadsCommand,
+  type ListMultipartUploadsOutput,
+  ListPartsCommand,
+  type ListPartsOutput,
+  S3Client,
+} from '@aws-sdk/client-s3';
+import pMap from 'p-map';
+
+export interface UnfinishedUpload {
+  key: string;
+  uploadId: string;
+  /** When it was begun. */
+  initiated: Date;
+  storageClass: string;
+  /** How many parts it has. */
+  parts: number;
+  /** What they take, in bytes. */
+  size: number;
+}
+
+/**
+ * Lists the unfinished uploads of a bucket, with what their parts take.
+ *
+ * @param s3 - Of the bucket's region.
+ * @param options.bucket - Name of the bucket.
+ * @param options.prefix - Only uploads to keys that begin so. All by default.
+ * @param options.concurrency - Of how many uploads the parts are listed at once. 8 by default.
+ * @param options.signal - Stops it.
+ * @param options.onProgress - Called with a text for people after each page of up to a thousand.
+ * @returns The uploads, by key, those to one key by their time.
+ * @throws NoSuchBucket.
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListMultipartUploads.html
+ *
+ * @example
+ * const s3 = new S3Client({});
+ * const uploads = await unfinishedUploads(s3, { bucket: 'my-company-media' });
+ * console.log(`${uploads.reduce((sum, { size }) => sum + size, 0)} bytes`);
+ */
+export async function unfinishedUploads(
+  s3: S3Client,
+  {
+    bucket,
+    prefix,
+    concurrency = 8,
+    signal,
+    onProgress,
+  }: {
+    bucket: string;
+    prefix?: string;
+    concurrency?: number;
+    signal?: AbortSignal;
+    onProgress?: (text: string) => void;
+  },
+): Promise<UnfinishedUpload[]> {
+  if (signal) setMaxListeners(0, signal);
+  const found: UnfinishedUpload[] = [];
+  let page: ListMultipartUploadsOutput | undefined;
+  // The SDK has no paginator for this list.
+  do {
+    if (page && !page.NextKeyMarker) throw new Error('S3 does not say where the list goes on.');
+    const next = page && { KeyMarker: decode(page, page.NextKeyMarker), UploadIdMarker: page.NextUploadIdMarker };
+    const input = { Bucket: bucket, Prefix: prefix, EncodingType: 'url', ...next } as const;
+    page = await s3.send(new ListMultipartUploadsCommand(input), { abortSignal: signal });
+    const current = page;
+    const uploads = await pMap(
+      page.Uploads ?? [],
+      async ({ Key, UploadId = '', Initiated = new Date(0), StorageClass = 'STANDARD' }) => {
+        const key = decode(current, Key);
+        const parts = await sumParts(s3, { bucket, key, uploadId: UploadId, signal });
+        return { key, uploadId: UploadId, initiated: Initiated, storageClass: StorageClass, ...parts };
+      },
+      { concurrency },
+    );
+    // Null where somebody completed or aborted it meanwhile.
+    for (const { parts, ...upload } of uploads) if (parts !== null) found.push({ ...upload, parts });
+    onProgress?.(`${found.length} uploads found`);
+  } while (page.IsTruncated);
+  return found;
+}
+
+/**
+ * Aborts uploads: what was stored of them is gone then.
+ *
+ * @param s3 - Of the bucket's region.
+ * @param options.bucket - Name of the bucket.
+ * @param options.uploads - Which ones.
+ * @param options.concurrency - How many at once. 8 by default.
+ * @param options.signal - Stops it; what is aborted stays so.
+ * @returns How many were aborted, and those that have parts all the same: a part was on its way.
+ * @throws AccessDenied.
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html
+ *
+ * @example
+ * const s3 = new S3Client({});
+ * const uploads = await unfinishedUploads(s3, { bucket: 'my-company-media', prefix: 'tmp/' });
+ * const { aborted } = await abortUnfinished(s3, { bucket: 'my-company-media', uploads });
+ * console.log(`${aborted} of ${uploads.length}`);
+ */
+export async function abortUnfinished(
+  s3: S3Client,
+  {
+    bucket,
+    uploads,
+    concurrency = 8,
+    signal,
+  }: {
+    bucket: string;
+    uploads: Pick<UnfinishedUpload, 'key' | 'uploadId'>[];
+    concurrency?: number;
+    signal?: AbortSignal;
+  },
+): Promise<{ aborted: number; left: string[] }> {
+  if (signal) setMaxListeners(0, signal);
+  let aborted = 0;
+  const left: string[] = [];
+  const abort = async ({ key, uploadId }: Pick<UnfinishedUpload, 'key' | 'uploadId'>) => {
+    try {
+      const upload = { Bucket: bucket, Key: key, UploadId: uploadId };
+      await s3.send(new AbortMultipartUploadCommand(upload), { abortSignal: signal });
+      aborted++;
+    } catch (error) {
+      // Somebody completed or aborted it meanwhile.
+      if ((error as Error).name !== 'NoSuchUpload') throw error;
+    }
+    const { parts } = await sumParts(s3, { bucket, key, uploadId, signal });
+    if (parts) left.push(key);
+  };
+  await pMap(uploads, abort, { concurrency });
+  return { aborted, left };
+}
+
+/** Number and size of an upload's parts; null for one that is gone. */
+async function sumParts(
+  s3: S3Client,
+  { bucket, key, uploadId, signal }: { bucket: string; key: string; uploadId: string; signal?: AbortSignal },
+): Promise<{ parts: number | null; size: number }> {
+  let [parts, size] = [0, 0];
+  try {
+    const upload = { Bucket: bucket, Key: key, UploadId: uploadId };
+    // Not by paginateListParts: it goes by the marker, which S3 gives with the last page, too, and would never end.
+    let page: ListPartsOutput | undefined;
+    do {
+      const next = { PartNumberMarker: page?.NextPartNumberMarker };
+      page = await s3.send(new ListPartsCommand({ ...upload, ...next }), { abortSignal: signal });
+      parts += page.Parts?.length ?? 0;
+      size += (page.Parts ?? []).reduce((sum, { Size = 0 }) => sum + Size, 0);
+    } while (page.IsTruncated);
+  } catch (error) {
+    if ((error as Error).name === 'NoSuchUpload') return { parts: null, size: 0 };
+    throw error;
+  }
+  return { parts, size };
+}
+
+/** A key as it is. Not every character fits into XML, so S3 was asked to encode keys; there a space is a plus. */
+function decode({ EncodingType }: ListMultipartUploadsOutput, key = ''): string {
+  return EncodingType === 'url' ? decodeURIComponent(key.replaceAll('+', ' ')) : key;
+}
+
+// ---- command line: leave out when copying ----
+import { bytes, confirm, connect, interrupted, print, progress, recipe, s3Prefix, yes } from '../../shared/cli.ts';
+
+recipe(import.meta, (command) =>
+  command
+    .argument('<target>', 's3://BUCKET, or s3://BUCKET/PREFIX for all keys that begin so', s3Prefix)
+    .option('--abort-days <number>', 'abort those that were begun so many days ago or before', Number)
+    .addOption(yes)
+    .action(async (target, { abortDays }) => {
+      if (abortDays !== undefined && !(abortDays >= 0)) throw new RangeError('--abort-days takes a number of days');
+      const [s3, signal] = [connect(S3Client), interrupted()];
+      const found = await unfinishedUploads(s3, { ...target, signal, onProgress: progress });
+      const latest = Date.now() - (abortDays ?? 0) * 86_400_000;
+      const uploads = found.filter(({ initiated }) => abortDays === undefined || initiated.getTime() <= latest);
+      print(uploads, { size: bytes });
+      const size = bytes(uploads.reduce((sum, upload) => sum + upload.size, 0));
+      if (abortDays === undefined || uploads.length === 0) return;
+      await confirm(`Abort these ${uploads.length} uploads for good, with ${size} of parts?`);
+      const { left } = await abortUnfinished(s3, { bucket: target.bucket, uploads, signal });
+      if (left.length > 0) throw new Error(`${left.length} have parts that came late: run it again.`);
+    }),
+);

@@ -1,0 +1,231 @@
+import {
+  CreateBucketCommand,
+  DeleteObjectCommand,
+  GetBucketVersioningCommand,
+  GetObjectLegalHoldCommand,
+  GetObjectLockConfigurationCommand,
+  GetObjectRetentionCommand,
+  PutObjectCommand,
+} from '@aws-sdk/client-s3';
+import { expect, test } from 'vitest';
+import { lockObjects, lockVersion } from '../../recipes/s3/20-lock-objects.ts';
+import { emptyBucket } from '../../recipes/s3/28-empty-bucket.ts';
+import { withFaults } from '../faults.ts';
+import { testRecipe } from '../harness.ts';
+import { oddKeys } from '../odd-keys.ts';
+
+const { bucket: own, run, file, s3 } = testRecipe(import.meta);
+const client = s3();
+const tomorrow = () => new Date(Math.ceil(Date.now() / 1000) * 1000 + 86_400_000);
+
+async function makeBucket(name: string, { locks = false } = {}): Promise<string> {
+  const Bucket = `${own}-${name}`;
+  await client.send(new CreateBucketCommand({ Bucket, ObjectLockEnabledForBucket: locks }));
+  return Bucket;
+}
+
+async function put(Bucket: string, Key = 'key'): Promise<string> {
+  const { VersionId = 'null' } = await client.send(new PutObjectCommand({ Bucket, Key, Body: 'text' }));
+  return VersionId;
+}
+
+const remove = (Bucket: string, VersionId: string, more: object = {}) =>
+  client.send(new DeleteObjectCommand({ Bucket, Key: 'key', VersionId, ...more }));
+const none = { mode: null, days: null, years: null };
+
+test('it is turned on for a bucket that is there, with versioning; before, the status says that it is not', async () => {
+  const bucket = await makeBucket('enable');
+  expect(await lockObjects(client, { bucket })).toEqual({ bucket, enabled: false, ...none });
+  await put(bucket);
+  expect(await lockVersion(client, { bucket, key: 'key' })).toMatchObject({
+    versionId: 'null',
+    mode: null,
+    legalHold: false,
+  });
+  expect(await lockObjects(client, { bucket, release: true })).toMatchObject({ enabled: false });
+  expect(await lockObjects(client, { bucket, enable: true })).toEqual({ bucket, enabled: true, ...none });
+  const { Status } = await client.send(new GetBucketVersioningCommand({ Bucket: bucket }));
+  expect(Status).toBe('Enabled');
+});
+
+test('a default locks new versions, stays when Object Lock is turned on again, and can be released', async () => {
+  const bucket = await makeBucket('default');
+  const before = await put(bucket);
+  expect(await lockObjects(client, { bucket, mode: 'GOVERNANCE', days: 7 })).toEqual({
+    ...{ bucket, enabled: true, mode: 'GOVERNANCE', days: 7, years: null },
+  });
+  const after = await put(bucket);
+  const lock = await lockVersion(client, { bucket, key: 'key' });
+  expect(lock).toMatchObject({ versionId: after, mode: 'GOVERNANCE', legalHold: false });
+  expect(Math.abs(Number(lock.retainUntil) - Date.now() - 7 * 86_400_000)).toBeLessThan(60_000);
+  expect(await lockVersion(client, { bucket, key: 'key', versionId: before })).toMatchObject({ mode: null });
+  const { client: one, sent } = withFaults(s3());
+  expect(await lockObjects(one, { bucket, enable: true })).toMatchObject({ mode: 'GOVERNANCE', days: 7 });
+  expect(sent).not.toContain('PutObjectLockConfiguration');
+  expect(await lockObjects(client, { bucket, release: true })).toEqual({ bucket, enabled: true, ...none });
+  const answer = await client.send(new GetObjectLockConfigurationCommand({ Bucket: bucket }));
+  expect(answer.ObjectLockConfiguration?.ObjectLockEnabled).toBe('Enabled');
+  expect(await lockVersion(client, { bucket, key: 'key' })).toMatchObject({ mode: 'GOVERNANCE' });
+});
+
+test('a version in governance mode can not be deleted until its lock is released', async () => {
+  const bucket = await makeBucket('governance', { locks: true });
+  const version = await put(bucket);
+  const retainUntil = tomorrow();
+  const lock = { bucket, key: 'key', versionId: version, mode: 'GOVERNANCE' as const, retainUntil, legalHold: false };
+  expect(await lockVersion(client, { bucket, key: 'key', mode: 'GOVERNANCE', retainUntil })).toEqual(lock);
+  const Key = 'key';
+  const { Retention } = await client.send(new GetObjectRetentionCommand({ Bucket: bucket, Key, VersionId: version }));
+  expect(Retention).toEqual({ Mode: 'GOVERNANCE', RetainUntilDate: retainUntil });
+  await expect(remove(bucket, version)).rejects.toMatchObject({ name: 'AccessDenied' });
+  // A new version on top has no lock, and is what is meant when none is named.
+  const newer = await put(bucket);
+  expect(await lockVersion(client, { bucket, key: 'key' })).toMatchObject({ versionId: newer, mode: null });
+  const later = new Date(retainUntil.getTime() + 86_400_000);
+  const longer = { bucket, key: 'key', versionId: version, mode: 'GOVERNANCE' as const, retainUntil: later };
+  expect(await lockVersion(client, longer)).toMatchObject({ retainUntil: later });
+  await expect(lockVersion(client, { ...longer, retainUntil })).rejects.toMatchObject({ name: 'AccessDenied' });
+  const release = await run(
+    `npx tsx ${file} s3://paws-example-governance/key --version-id ${version} --release --local --json`,
+  );
+  expect(release).toMatchObject({ code: 0, stderr: '' });
+  expect(JSON.parse(release.stdout)).toEqual({
+    ...{
+      bucket: 'paws-example-governance',
+      key: 'key',
+      versionId: version,
+      mode: null,
+      retainUntil: null,
+      legalHold: false,
+    },
+  });
+  await remove(bucket, version);
+});
+
+test('compliance says what it means and needs a yes; then nobody ends it', async () => {
+  const bucket = await makeBucket('compliance', { locks: true });
+  const version = await put(bucket);
+  const command = `npx tsx ${file} s3://paws-example-compliance/key --mode compliance --days 1 --local`;
+  const asked = await run(command);
+  expect(asked).toMatchObject({ code: 2, stdout: '' });
+  const date = new Date(Date.now() + 86_400_000).toISOString().slice(0, 10);
+  expect(asked.stderr).toContain(`Lock s3://paws-example-compliance/key until ${date}T`);
+  expect(asked.stderr).toContain('Nobody can shorten that or delete before, not the root user, not AWS.');
+  await expect(lockVersion(client, { bucket, key: 'key' })).resolves.toMatchObject({ mode: null });
+  // A lock of seconds, for no test has a day.
+  const retainUntil = new Date(Math.ceil(Date.now() / 1000) * 1000 + 3000);
+  await lockVersion(client, { bucket, key: 'key', mode: 'COMPLIANCE', retainUntil });
+  await expect(lockVersion(client, { bucket, key: 'key', release: true })).rejects.toMatchObject({
+    name: 'AccessDenied',
+  });
+  await expect(remove(bucket, version, { BypassGovernanceRetention: true })).rejects.toMatchObject({
+    name: 'AccessDenied',
+  });
+  await new Promise((done) => setTimeout(done, retainUntil.getTime() - Date.now() + 500));
+  await remove(bucket, version);
+
+  const forAll = await run(`npx tsx ${file} s3://paws-example-compliance --mode compliance --days 30 --local`);
+  expect(forAll).toMatchObject({ code: 2, stdout: '' });
+  expect(forAll.stderr).toContain(
+    'Turn on Object Lock for paws-example-compliance, for good, and lock each new version for 30 days in compliance mode? Nobody',
+  );
+  expect(await lockObjects(client, { bucket })).toMatchObject({ mode: null });
+});
+
+test('a legal hold keeps a version without a date, beside a lock, until it is taken off', async () => {
+  const bucket = await makeBucket('hold', { locks: true });
+  const version = await put(bucket);
+  const command = `npx tsx ${file} s3://paws-example-hold/key --local --json`;
+  const on = await run(`${command} --legal-hold on --mode governance --days 1`);
+  expect(on).toMatchObject({ code: 0, stderr: '' });
+  expect(JSON.parse(on.stdout)).toMatchObject({ versionId: version, mode: 'GOVERNANCE', legalHold: true });
+  const hold = await client.send(new GetObjectLegalHoldCommand({ Bucket: bucket, Key: 'key', VersionId: version }));
+  expect(hold.LegalHold?.Status).toBe('ON');
+  expect(await lockVersion(client, { bucket, key: 'key', release: true })).toMatchObject({
+    mode: null,
+    legalHold: true,
+  });
+  await expect(remove(bucket, version, { BypassGovernanceRetention: true })).rejects.toMatchObject({
+    name: 'AccessDenied',
+  });
+  expect(await lockVersion(client, { bucket, key: 'key', legalHold: false })).toMatchObject({ legalHold: false });
+  await remove(bucket, version);
+});
+
+test('keys of all sorts are locked and released', async () => {
+  const bucket = await makeBucket('odd', { locks: true });
+  for (const key of oddKeys) {
+    await put(bucket, key);
+    const lock = await lockVersion(client, {
+      bucket,
+      key,
+      mode: 'GOVERNANCE',
+      retainUntil: tomorrow(),
+      legalHold: true,
+    });
+    expect(lock).toMatchObject({ key, mode: 'GOVERNANCE', legalHold: true });
+  }
+  expect(await emptyBucket(client, { bucket })).toMatchObject({ versions: 0, kept: oddKeys.length });
+  for (const key of oddKeys) await lockVersion(client, { bucket, key, release: true, legalHold: false });
+  expect(await emptyBucket(client, { bucket })).toMatchObject({ versions: oddKeys.length, kept: 0 });
+});
+
+test('all calls are for one version, though another is written meanwhile', async () => {
+  const bucket = await makeBucket('meanwhile', { locks: true });
+  const version = await put(bucket);
+  const { client: one } = withFaults(s3(), { operation: 'PutObjectRetention', answered: () => put(bucket) });
+  const lock = { mode: 'GOVERNANCE' as const, retainUntil: tomorrow(), legalHold: true };
+  expect(await lockVersion(one, { bucket, key: 'key', ...lock })).toMatchObject({ versionId: version, ...lock });
+});
+
+test('what makes no sense is refused before anything is sent', async () => {
+  const { client: one, sent } = withFaults(s3());
+  const [bucket, key, mode, days] = [own, 'key', 'GOVERNANCE' as const, 1];
+  for (const wrong of [
+    { mode },
+    { days },
+    { mode, days: 0 },
+    { mode, days: 1.5 },
+    { mode, days: 36_501 },
+    { mode, days: NaN },
+  ]) {
+    await expect(lockObjects(one, { bucket, ...wrong }), JSON.stringify(wrong)).rejects.toThrow(RangeError);
+  }
+  await expect(lockObjects(one, { bucket, mode, days, release: true })).rejects.toThrow('set or released');
+  const past = new Date(Date.now() - 1000);
+  for (const wrong of [
+    { mode },
+    { retainUntil: tomorrow() },
+    { mode, retainUntil: past },
+    { mode, retainUntil: new Date('x') },
+  ]) {
+    await expect(lockVersion(one, { bucket, key, ...wrong }), JSON.stringify(wrong)).rejects.toThrow(RangeError);
+  }
+  const both = { mode, retainUntil: tomorrow(), release: true };
+  await expect(lockVersion(one, { bucket, key, ...both })).rejects.toThrow('locked or released');
+  expect(sent).toEqual([]);
+  for (const [options, message] of [
+    ['s3://paws-example/key --enable', '--enable is for a bucket'],
+    ['s3://paws-example --legal-hold on', '--legal-hold and --version-id are for an object'],
+    ['s3://paws-example/key --mode governance --days soon', '1 to 36,500 days, not NaN'],
+  ]) {
+    const result = await run(`npx tsx ${file} ${options} --local`);
+    expect(result).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining(message as string) });
+  }
+});
+
+test('errors go up as they are: no lock in this bucket, no such object, no permission', async () => {
+  const bucket = await makeBucket('errors');
+  await put(bucket);
+  const lock = { bucket, key: 'key', mode: 'GOVERNANCE' as const, retainUntil: tomorrow() };
+  await expect(lockVersion(client, lock)).rejects.toMatchObject({ name: 'InvalidRequest' });
+  await expect(lockVersion(client, { ...lock, key: 'other' })).rejects.toMatchObject({ name: 'NotFound' });
+  for (const operation of ['HeadObject', 'GetObjectRetention', 'GetObjectLegalHold']) {
+    const { client: one } = withFaults(s3(), { operation, error: 'AccessDenied' });
+    await expect(lockVersion(one, { bucket, key: 'key' })).rejects.toMatchObject({ name: 'AccessDenied' });
+  }
+  for (const operation of ['GetObjectLockConfiguration', 'PutBucketVersioning', 'PutObjectLockConfiguration']) {
+    const { client: one } = withFaults(s3(), { operation, error: 'AccessDenied' });
+    await expect(lockObjects(one, { bucket, enable: true })).rejects.toMatchObject({ name: 'AccessDenied' });
+  }
+});
