@@ -1,5 +1,6 @@
 """moto server as the tests need it: with the regions of one partition only, as an account sees them, with
-CloudWatch's actions under the name that policies have for them, and with the answer that no snapshot is locked."""
+CloudWatch's and S3's actions under the names that policies have for them, and with the answer that no snapshot is
+locked."""
 
 import sys
 
@@ -7,6 +8,7 @@ from moto.core.responses import ActionResult
 from moto.ec2.models.availability_zones_and_regions import RegionsAndZonesBackend
 from moto.ec2.responses.elastic_block_store import ElasticBlockStore
 from moto.iam import access_control
+from moto.s3.responses import ACTION_MAP
 from moto.server import main
 
 RegionsAndZonesBackend.regions = [
@@ -23,5 +25,18 @@ def check_action_permitted(self, resource):
 
 
 access_control.IAMRequestBase.check_action_permitted = check_action_permitted
+
+# moto takes these for ListBucket, CreateBucket, GetObject and PutObject.
+bucket, key = ACTION_MAP["BUCKET"], ACTION_MAP["KEY"]
+bucket["HEAD"] = {"DEFAULT": "ListBucket"}
+for method, verb in {"GET": "Get", "PUT": "Put", "DELETE": "Put"}.items():
+    bucket[method]["publicAccessBlock"] = verb + "BucketPublicAccessBlock"
+    bucket[method]["encryption"] = verb + "EncryptionConfiguration"
+for method, verb in {"GET": "Get", "PUT": "Put"}.items():
+    bucket[method]["object-lock"] = verb + "BucketObjectLockConfiguration"
+    bucket[method]["requestPayment"] = verb + "BucketRequestPayment"
+    key[method]["retention"] = verb + "ObjectRetention"
+    key[method]["legal-hold"] = verb + "ObjectLegalHold"
+
 ElasticBlockStore.describe_locked_snapshots = lambda self: ActionResult({"Snapshots": []})
 main(sys.argv[1:])

@@ -137,7 +137,9 @@ export function undosOf(before: { command: string; stdout: string }[]): string[]
 
 /** A recipe's command for another server than `--local` finds, which has to be told what only `--local` leaves out. */
 export function elsewhere(command: string, url: string): string {
-  const [, file = ''] = /tsx (\S+)/.exec(command) ?? [];
+  const [, file] = /tsx (\S+)/.exec(command) ?? [];
+  // A command of the shell's own, such as rm.
+  if (!file) return command;
   // This machine's address as others see it can't be found in a test.
   const asks = readFileSync(join(root, file), 'utf8').includes('findMyAddress') && !command.includes('--cidr');
   const address = asks ? ' --cidr 127.0.0.1/32' : '';

@@ -36,9 +36,12 @@ test.concurrent.each(recipes)(
     }
     expect(log).not.toMatch(/Signature=(?!\*\*\*)/);
     expect(log).not.toMatch(/customer-key: (?!\*\*\*)/i);
+    // A URL or form that is signed for others to send carries the token: that is its purpose.
+    const signs = /s3-request-presigner|s3-presigned-post/.test(source);
     for (const secret of [secretKey, token, ...privateKeys(folder)]) {
-      expect(shown.includes(secret), 'a secret was shown').toBe(false);
-      expect(shown.includes(encodeURIComponent(secret)), 'a secret was shown').toBe(false);
+      const where = signs && secret === token ? log : shown;
+      expect(where.includes(secret), 'a secret was shown').toBe(false);
+      expect(where.includes(encodeURIComponent(secret)), 'a secret was shown').toBe(false);
     }
   },
 );

@@ -289,6 +289,8 @@ recipe(import.meta, (command) =>
         result = await undeleteObjects(s3, what);
       }
       print(result, { failures });
-      if (result.failed > 0) throw new Error(`${result.failed} did not come back.`);
+      const denied = result.failures.some(({ code }) => code === 'AccessDenied');
+      const why = denied ? ': s3:DeleteObject and s3:DeleteObjectVersion take markers away, s3:PutObject copies' : '';
+      if (result.failed > 0) throw new Error(`${result.failed} did not come back${why}.`);
     }),
 );
