@@ -34,10 +34,12 @@
  *   npm                            11.19.1   no date  -           -
  *   typescript                     7.0.2     no date  -           -
  *   tsx                            4.23.15   no date  -           -
+ *   @aws-sdk/checksums             3.1002.6  ended    2026-01-07  install the newest LTS of Node.js
  *   @aws-sdk/client-cloudwatch     3.1164.0  ended    2026-01-07  install the newest LTS of Node.js
  *   @aws-sdk/client-ec2            3.1169.0  ended    2026-01-07  install the newest LTS of Node.js
  *   @aws-sdk/client-iam            3.1169.0  ended    2026-01-07  install the newest LTS of Node.js
  *   @aws-sdk/client-s3             3.1175.0  ended    2026-01-07  install the newest LTS of Node.js
+ *   @aws-sdk/client-s3-control     3.1112.0  ended    2026-01-07  install the newest LTS of Node.js
  *   @aws-sdk/client-sns            3.1169.0  ended    2026-01-07  install the newest LTS of Node.js
  *   @aws-sdk/client-ssm            3.1169.0  ended    2026-01-07  install the newest LTS of Node.js
  *   @aws-sdk/client-sts            3.1174.0  ended    2026-01-07  install the newest LTS of Node.js

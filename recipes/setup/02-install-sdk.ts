@@ -81,6 +81,8 @@ const uses: Record<string, string> = {
   '@aws-sdk/client-s3': 'buckets and objects',
   '@aws-sdk/s3-request-presigner': 'links to objects',
   '@aws-sdk/s3-presigned-post': 'upload forms',
+  '@aws-sdk/client-s3-control': 'batch jobs',
+  '@aws-sdk/checksums': 'checksums of objects',
   '@aws-sdk/client-cloudwatch': 'metrics and alarms',
   '@aws-sdk/client-sns': 'notifications',
   '@aws-sdk/client-ssm': 'newest images',

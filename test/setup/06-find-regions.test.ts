@@ -54,7 +54,7 @@ test('all regions are listed once, sorted, with the names that people know', asy
 test('regions that are not enabled are asked for and told apart', async () => {
   // LocalStack lists them even if they are not asked for.
   const { sent: calls } = await sent('--local');
-  expect(calls[0]).toEqual({ operation: 'ec2:DescribeRegions', input: { AllRegions: true } });
+  expect(calls[0]).toMatchObject({ operation: 'ec2:DescribeRegions', input: { AllRegions: true } });
 
   const { Regions = [] } = await ec2().send(new DescribeRegionsCommand({ AllRegions: true }));
   const { regions } = await list('--local');
