@@ -5,15 +5,15 @@
  * You have a folder of HTML, images and scripts, and want it on the web without running a server.
  *
  * ## Solution
- * Upload the files with their content types, tell S3 which one to show for a folder and which one for an address that
+ * Upload the files with their content types (3.16), tell S3 which one to show for a folder and which one for an address that
  * isn't there, and let everybody read the bucket: open the two settings of Block Public Access that stand against it, and
  * add a statement to the bucket's policy. `--off` takes all that back, but for the files.
  *
  * ## Discussion
  * **Everything in the bucket becomes readable by anybody**, with what is there already and what is put there later: use a
  * bucket of its own. Listing stays forbidden. Hidden files and folders such as `.git` and `.env` are not uploaded, nor is
- * anything that a symbolic link leads to; files with the same keys are replaced, and files that you have
- * deleted stay in the bucket. The bucket is opened last: if anything fails, it is as closed as before.
+ * anything that a symbolic link leads to; a file that is
+ * there already with the same bytes is not sent again and keeps its type, and what you have deleted stays in the bucket. The bucket is opened last: if anything fails, it is as closed as before.
  *
  * The policy that is there is kept, with one statement `PawsStaticWebsite` more. Block Public Access of the account or
  * the organization counts more than the bucket's, and often is on: then S3 answers `AccessDenied` here, or, where only
@@ -40,7 +40,11 @@
  *   index document  index.html
  *   error document  -
  *   files           1
+ * @permission s3:ListBucket on arn:aws:s3:::BUCKET
+ * @permission s3:GetObject on arn:aws:s3:::BUCKET/*
  * @permission s3:PutObject on arn:aws:s3:::BUCKET/*
+ * @permission s3:ListBucketMultipartUploads on arn:aws:s3:::BUCKET
+ * @permission s3:ListMultipartUploadParts on arn:aws:s3:::BUCKET/*
  * @permission s3:GetBucketWebsite on arn:aws:s3:::BUCKET
  * @permission s3:PutBucketWebsite on arn:aws:s3:::BUCKET
  * @permission s3:DeleteBucketWebsite on arn:aws:s3:::BUCKET
@@ -68,7 +72,7 @@ import {
 } from '@aws-sdk/client-s3';
 import { type Made, undo } from '../../shared/undo.ts';
 import { type Policy, putPolicy, putWebsite, readSettings } from './12-helpers/bucket-settings.ts';
-import { uploadFolder } from './12-helpers/upload-folder.ts';
+import { syncDirectory } from './16-sync-directory.ts';
 
 export interface StaticWebsite {
   bucket: string;
@@ -77,7 +81,7 @@ export interface StaticWebsite {
   indexDocument: string;
   /** Key of the page that is shown for what isn't there; null for S3's own. */
   errorDocument: string | null;
-  /** How many files were uploaded. */
+  /** How many files of the folder are there now. */
   files: number;
 }
 
@@ -94,7 +98,7 @@ const sid = 'PawsStaticWebsite';
  * @param options.errorDocument - Key of the page for what isn't there. By default `404.html`, if there is one.
  * @param options.signal - Stops the work; what was opened is closed again, and uploaded files stay.
  * @param options.onProgress - Called with a text for people.
- * @throws RangeError when the folder has no such pages; AccessDenied also when the account blocks public policies.
+ * @throws RangeError when the folder has no such pages; Error when a file fails; AccessDenied also when the account blocks public policies.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/WebsiteHosting.html
  *
  * @example
@@ -129,7 +133,8 @@ export async function staticWebsite(
   // Nobody but you can read the files yet.
   const tell = ({ bytes, total }: { bytes: number; total: number }) =>
     onProgress?.(`uploaded ${bytes} of ${total} bytes`);
-  const { uploaded } = await uploadFolder(s3, { bucket, directory, signal, onProgress: tell });
+  const { uploaded, unchanged, failed } = await syncDirectory(s3, { bucket, directory, signal, onProgress: tell });
+  if (failed[0]) throw new Error(`${failed.length} failed, the first one ${failed[0].key}: ${failed[0].reason}`);
 
   const made: Made[] = [];
   const step = async (id: string, work: () => Promise<unknown>, remove: () => Promise<unknown>) => {
@@ -187,7 +192,7 @@ export async function staticWebsite(
     throw await undo(made, error, { onProgress });
   }
   const url = websiteUrl({ bucket, region: await s3.config.region() });
-  return { bucket, url, indexDocument, errorDocument, files: uploaded };
+  return { bucket, url, indexDocument, errorDocument, files: uploaded + unchanged };
 }
 
 /**

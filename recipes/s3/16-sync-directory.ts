@@ -17,7 +17,7 @@
  * Hidden files (`.git`, `.env`) are left out, and objects named so are left alone. Symbolic links are not followed, so that
  * nothing outside of the directory gets into the bucket. An empty directory is refused.
  *
- * The content type comes from the file's ending. An object that is unchanged keeps the headers that it has, too: 3.7
+ * The content type comes from the file's ending; texts are taken for UTF-8. An object that is unchanged keeps the headers that it has, too: 3.7
  * changes those. Files go as they are, one after the other replaced; a reader can see new ones beside old ones for a while.
  *
  * A file that fails is reported at the end, and the rest goes on; nothing is deleted then. Run it again as often as you
@@ -178,13 +178,13 @@ export async function syncDirectory(
 
   const work = [...missing.values(), ...changed];
   const total = work.reduce((sum, { size }) => sum + size, 0);
-  const upload = (file: File) =>
+  const send = (file: File) =>
     attempt(file.key, async () => {
       const { key, path, size } = file;
       const sent = result.size;
       const tell = ({ bytes }: { bytes: number }) => onProgress?.({ bytes: sent + bytes, total });
-      const contentType = mime.getType(`/${key}`) ?? 'application/octet-stream';
-      await uploadLargeObject(s3, { file: path, bucket, key, contentType, cacheControl, signal, onProgress: tell });
+      const upload = { file: path, bucket, key, contentType: typeOf(key), cacheControl, signal, onProgress: tell };
+      await uploadLargeObject(s3, upload);
       result.uploaded++;
       result.size += size;
       onProgress?.({ bytes: result.size, total });
@@ -192,11 +192,11 @@ export async function syncDirectory(
   const isLarge = ({ size }: File) => size > largest;
   await pMap(
     work.filter((file) => !isLarge(file)),
-    upload,
+    send,
     { concurrency },
   );
   // These go in parts (3.13), several at once already.
-  for (const file of work.filter(isLarge)) await upload(file);
+  for (const file of work.filter(isLarge)) await send(file);
 
   // What is new is all there: only now can what is old go.
   if (result.failed.length > 0) return result;
@@ -226,6 +226,12 @@ async function listFiles(directory: string, prefix: string): Promise<File[]> {
   const shown = files.filter(({ key }) => !isHidden(key.slice(prefix.length)));
   if (shown.length === 0) throw new RangeError(`${directory} has no files`);
   return shown;
+}
+
+/** By the key's ending. Browsers guess the encoding of texts that don't tell it. */
+function typeOf(key: string): string {
+  const type = mime.getType(`/${key}`) ?? 'application/octet-stream';
+  return type.startsWith('text/') ? `${type}; charset=utf-8` : type;
 }
 
 function isHidden(name: string): boolean {

@@ -11,6 +11,7 @@ import {
   ListObjectsV2Command,
   PutBucketPolicyCommand,
   PutBucketWebsiteCommand,
+  PutObjectCommand,
 } from '@aws-sdk/client-s3';
 import { expect, test } from 'vitest';
 import { closeWebsite, staticWebsite, websiteUrl } from '../../recipes/s3/12-static-website.ts';
@@ -244,6 +245,11 @@ test('whatever fails, the bucket is as closed as before, or the error says what 
     throw Object.assign(new Error('lost'), { name: 'TimeoutError' });
   };
 
+  await expect(attempt({ operation: 'PutObject', error: 'InternalError' })).rejects.toThrow(
+    '1 failed, the first one index.html: InternalError',
+  );
+  expect(await settings(bucket)).toEqual(untouched);
+
   const denied = { operation: 'PutBucketPolicy', error: 'AccessDenied' };
   await expect(attempt(denied)).rejects.toMatchObject({
     name: 'AccessDenied',
@@ -254,7 +260,7 @@ test('whatever fails, the bucket is as closed as before, or the error says what 
   const helpless = { operation: 'DeleteBucketPolicy', error: 'AccessDenied' };
   await expect(attempt(denied, helpless)).rejects.toThrow(/^AccessDenied \([^;]*$/);
   expect(await settings(bucket)).toEqual(untouched);
-  const operations = ['PutObject', 'PutBucketWebsite', 'PutPublicAccessBlock', 'PutBucketPolicy'];
+  const operations = ['PutBucketWebsite', 'PutPublicAccessBlock', 'PutBucketPolicy'];
   for (const operation of operations) {
     await expect(attempt({ operation, error: 'InternalError', times: 1 }), operation).rejects.toThrow(
       /^InternalError$/,
@@ -341,6 +347,13 @@ test('the command opens nothing without a yes, and tells what it opens', async (
   expect(no).toMatchObject({ code: 1, stdout: expect.stringContaining('Nothing was done.') });
   expect(await settings(bucket)).toEqual(untouched);
   expect(await keysIn(bucket)).toEqual([]);
+
+  // What is there is not sent again; what differs, or is large, is looked at more closely.
+  await client.send(new PutObjectCommand({ Bucket: bucket, Key: 'index.html', Body: '<h1>Old!</h1>' }));
+  writeFileSync(join(folder, 'asked', 'film.bin'), Buffer.alloc(17 * 2 ** 20));
+  const opened = await run(`${command} --yes --json`);
+  expect(JSON.parse(opened.stdout)).toMatchObject({ files: 2 });
+  expect(await visit(bucket, '/')).toMatchObject({ text: '<h1>Home</h1>' });
 
   const nothing = await run(`npx tsx ${file} paws-example-asked --local --yes`);
   expect(nothing).toMatchObject({

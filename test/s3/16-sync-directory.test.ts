@@ -54,8 +54,10 @@ test('what is new or changed is uploaded, with its type; the rest is not sent ag
   const sync = () => syncDirectory(client, { directory, bucket, prefix: 'site', cacheControl: 'max-age=60' });
   expect(await sync()).toEqual({ bucket, prefix: 'site/', size: 1008, ...counts(4, 0) });
   expect(await keys()).toEqual(['site/css/style.css', 'site/data', 'site/empty.txt', 'site/index.html']);
-  expect(await read('site/index.html')).toEqual({ text: '<h1>', ContentType: 'text/html', CacheControl: 'max-age=60' });
-  expect(await read('site/css/style.css')).toMatchObject({ ContentType: 'text/css' });
+  expect(await read('site/index.html')).toEqual({
+    ...{ text: '<h1>', ContentType: 'text/html; charset=utf-8', CacheControl: 'max-age=60' },
+  });
+  expect(await read('site/css/style.css')).toMatchObject({ ContentType: 'text/css; charset=utf-8' });
   expect(await read('site/data')).toMatchObject({ ContentType: 'application/octet-stream' });
 
   // A time means nothing, a byte does.
