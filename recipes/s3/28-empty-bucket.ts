@@ -12,7 +12,9 @@
  * ## Discussion
  * There is no undo: a deletion that names a version is final. DeleteObjects answers 200 even if it deleted nothing,
  * with an error for each key that is still there. What can pass, such as `SlowDown`, is tried again here for up to a
- * minute; the rest is reported. At S3's 3,500 deletions a second for a prefix, a million take five minutes.
+ * minute; the rest is reported. At S3's 3,500 deletions a second for a prefix, a million take five minutes. Uploads
+ * are aborted one a call. **Stopped half-way, or where a version is locked, a deleted object can be back:** its delete
+ * marker is gone and an older version is the current one. Run it again, or close the bucket to readers first.
  *
  * `AccessDenied` means a missing permission or a lock. `--bypass-governance` removes what is locked in governance
  * mode and needs `s3:BypassGovernanceRetention`; leave that out of your policy otherwise. A legal hold must be taken
@@ -25,7 +27,7 @@
  * `ExpiredObjectDeleteMarker`. It takes S3 some days, but no requests of yours.
  *
  * What others write meanwhile may be deleted or not, and a part on its way may outlive its aborted upload: stop them
- * first. Replicas stay, and so does the bucket; 1.9 deletes it too. Directory buckets, without versions, won't do.
+ * first, access logs, inventories and replication into the bucket too. Replicas stay, and so does the bucket; 1.9 deletes it too. Directory buckets, without versions, won't do.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @run npx tsx recipes/s3/28-empty-bucket.ts s3://paws-example --local --yes
@@ -158,8 +160,13 @@ export async function emptyBucket(
     const together = page.filter(({ key }) => !noXml.test(key));
     let left = new Map(together.map((item) => [`${item.id ?? 'null'} ${item.key}`, item]));
     for (let pause = 500; left.size > 0; pause *= 2) {
-      const Delete = { Quiet: true, Objects: [...left.values()].map(({ key, id }) => ({ Key: key, VersionId: id })) };
-      const { Errors = [] } = await s3.send(new DeleteObjectsCommand({ ...settings, Delete }), stoppable);
+      const Objects = [...left.values()].map(({ key, id }) => ({ Key: key, VersionId: id }));
+      const deletion = new DeleteObjectsCommand({ ...settings, Delete: { Quiet: true, Objects } });
+      const { Errors = [] } = await s3.send(deletion, stoppable).catch((error) => {
+        if (!transient.includes(error.name)) throw error;
+        // S3 slows down whole calls as well, and for longer than the SDK's own tries last.
+        return { Errors: Objects.map((one) => ({ ...one, Code: error.name, Message: error.message })) };
+      });
       const again = new Map<string, Item>();
       for (const { Key, VersionId, Code = 'Unknown', Message } of Errors) {
         const name = `${VersionId || 'null'} ${Key}`;
@@ -258,7 +265,8 @@ recipe(import.meta, (command) =>
     .option('--bypass-governance', 'delete what is locked in governance mode, too')
     .addOption(yes)
     .action(async (target, { bypassGovernance }) => {
-      const [, bucket, prefix] = /^s3:\/\/([^/]+)\/?(.*)$/s.exec(target) ?? [];
+      // A bare slash at the end may be what is left of s3://BUCKET/$PREFIX where the variable is empty.
+      const [, bucket, prefix] = /^s3:\/\/([^/]+)(?:\/(.+))?$/s.exec(target) ?? [];
       if (!bucket) throw new RangeError(`"${target}" is neither s3://BUCKET nor s3://BUCKET/PREFIX`);
       const s3 = connect(S3Client);
       const firstPage = new ListObjectVersionsCommand({ Bucket: bucket, Prefix: prefix, EncodingType: 'url' });

@@ -347,6 +347,22 @@ test('what passes is tried again, and reported when it does not pass', async () 
   expect(sent).toBe(8);
   expect(new Set(pauses)).toEqual(new Set([1, 2, 3, 4, 5, 6, 7]));
 
+  // A whole call that is slowed down passes likewise.
+  let calls = 0;
+  vi.spyOn(Math, 'random').mockReturnValue(0);
+  const refused = failing((operation) => {
+    if (operation !== 'DeleteObjects') return null;
+    calls++;
+    if (calls > 8) throw Object.assign(new Error('at last'), { name: 'InvalidRequest' });
+    throw Object.assign(new Error('later'), { name: 'SlowDown' });
+  });
+  const slowed = await emptyBucket(refused, { bucket });
+  vi.restoreAllMocks();
+  expect(calls).toBe(8);
+  expect(slowed).toMatchObject({ kept: 1, examples: [{ key: 'slow one', code: 'SlowDown', message: 'later' }] });
+  await put(bucket, ['odd\u0001']);
+  await startUploads(bucket, ['slow upload']);
+
   const fault = { operation: 's3:DeleteObjects', output: { Errors } };
   expect(await empty('slow', [{ ...fault, times: 2 }])).toMatchObject({
     code: 0,
@@ -663,7 +679,7 @@ test('without a terminal and without --yes nothing is deleted', async () => {
   expect(await contents(bucket)).toHaveLength(3);
 });
 
-test.each(['paws-example', 's3://', 's3:///key', 'http://paws-example', '""'])(
+test.each(['paws-example', 's3://', 's3:///key', 's3://paws-example/', 'http://paws-example', '""'])(
   '%s is refused and nothing is sent',
   async (target) => {
     const record = join(folder, 'sent-for-nothing');
