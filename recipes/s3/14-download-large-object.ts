@@ -17,19 +17,19 @@
  * A range is noted only once it is on the disk, so even a power cut leaves no hole.
  *
  * The SDK tries a request again, but not once the answer has begun: a connection that breaks or falls silent in the
- * middle of a range is taken up here, at the byte where it ended, up to five times in a row. Silence is noticed only
- * by a client with a `socketTimeout`, such as `new S3Client({ requestHandler: { socketTimeout: 30_000 } })`.
+ * middle of a range is taken up here, at the byte where it ended. Silence is noticed only by a client with a
+ * `socketTimeout`, such as `new S3Client({ requestHandler: { socketTimeout: 60_000 } })`.
  *
  * Since December 2024 S3 keeps a checksum of each new object, also of one that was uploaded without. A `FULL_OBJECT`
- * one is compared, and a file that differs is thrown away; `verified no` says that there was none to compare: an old
- * object, or a `COMPOSITE` checksum, which is made of the parts of an upload. Version 2 of the AWS CLI and 3.13 store
- * a full one. The ETag is no checksum: of an upload in parts, or with a KMS key, it is not the MD5. CRC64NVME is
- * computed in JavaScript, at some 400 MB a second.
+ * one is compared, and a file that differs is thrown away. `verified no` says that there was none to compare: an old
+ * object, or a `COMPOSITE` checksum, made of the parts of an upload, which SDKs get unless they ask for `FULL_OBJECT` as
+ * 3.13 does. The ETag is no checksum: of an upload in parts, or with a KMS key, it is not the MD5. CRC64NVME is
+ * computed in JavaScript, at some 400 MB a second. `@aws-sdk/checksums` knows all kinds; take it in the client's version.
  *
  * S3 recommends ranges of 8 to 16 MB, or those of the upload, for latency; larger ones, as here, need fewer requests
- * and CPU, and are taken up inside. A client with the agents of `largeReads`, as the command has, took 30 % less CPU
- * over http. To read needs `s3:GetObject`, and `kms:Decrypt` where a KMS key encrypts; without `s3:ListBucket` a
- * missing object is the error 403. What is in Glacier must be restored first (`InvalidObjectState`).
+ * and CPU, and are taken up inside. To read needs `s3:GetObject`, and `kms:Decrypt` where a KMS key encrypts; without
+ * `s3:ListBucket` a missing object is the error 403. What is in `GLACIER`, `DEEP_ARCHIVE` or an archive tier of
+ * `INTELLIGENT_TIERING` must be restored first (`InvalidObjectState`).
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @before npx tsx recipes/s3/03-store-private-data.ts s3://paws-example/letters/cat.txt "Dear cat," --local
@@ -44,7 +44,7 @@
  *   checksum  SHA256
  *   verified  yes
  * @permission s3:GetObject on arn:aws:s3:::BUCKET/*
- * @cost nothing that lasts: requests, and what leaves AWS's region for the internet or another one
+ * @cost $0.09 a GB to the internet after the first 100 GB a month, $0.01 to $0.03 a GB from an infrequent-access class
  * @undo rm {file}
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
  * @see https://docs.aws.amazon.com/whitepapers/latest/s3-optimizing-performance-best-practices/use-byte-range-fetches.html
@@ -61,7 +61,7 @@ import { openPartial } from './14-helpers/partial-file.ts';
 const defaultPartSize = 32 * 2 ** 20;
 /** Bytes that are collected for one write: over TLS they come in pieces of 16 KiB. */
 const batchSize = 2 ** 20;
-/** How often in a row a range may fail without a byte more, with pauses of up to 1, 2, 4 and 8 s between. */
+/** How often in a row a range is asked for without a byte more, with pauses of up to 1, 2, 4 and 8 s between. */
 const attempts = 5;
 
 export interface DownloadedObject {
@@ -97,7 +97,7 @@ export interface DownloadedObject {
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
  *
  * @example
- * const s3 = new S3Client({ requestHandler: { socketTimeout: 30_000 } });
+ * const s3 = new S3Client({ requestHandler: { socketTimeout: 60_000 } });
  * const { size, verified } = await downloadLargeObject(s3, { bucket: 'my-films', key: 'cat.mov', file: 'cat.mov' });
  * console.log(`${size} bytes, ${verified ? 'verified' : 'nothing to verify with'}`);
  */
@@ -125,7 +125,10 @@ export async function downloadLargeObject(
   const look = new HeadObjectCommand({ ...object, ChecksumMode: 'ENABLED' });
   const head = await s3.send(look, { abortSignal: options.signal }).catch((error) => {
     // The answer to HEAD has no body that could tell.
-    if (error.name === 'NotFound') error.message = `there is no bucket ${bucket}, or no ${key} in it`;
+    const { httpStatusCode: status } = error.$metadata ?? {};
+    if (status === 404) error.message = `there is no bucket ${bucket}, or no ${key} in it`;
+    if (status === 403)
+      Object.assign(error, { name: 'AccessDenied', message: `${key} may not be read, or is not there` });
     throw error;
   });
   const { ContentLength: size, ETag: etag } = head;
@@ -260,7 +263,6 @@ async function checkTarget({ file, overwrite }: { file: string; overwrite: boole
  * @example
  * const file = await fileFor({ key: 'films/cat.mov', to: '.' });
  * console.log(file); // cat.mov
- * console.log(await fileFor({ key: 'films/cat.mov', to: 'new.mov' })); // new.mov
  */
 export async function fileFor({ key, to }: { key: string; to: string }): Promise<string> {
   const isFolder = (await stat(to).catch(() => null))?.isDirectory() ?? false;

@@ -14,6 +14,7 @@ import {
 import { beforeAll, expect, test, vi } from 'vitest';
 import { downloadLargeObject, fileFor } from '../../recipes/s3/14-download-large-object.ts';
 import { checksumOf } from '../../recipes/s3/14-helpers/checksum.ts';
+import { openPartial } from '../../recipes/s3/14-helpers/partial-file.ts';
 import { withFaults } from '../faults.ts';
 import { settingsOf, testRecipe } from '../harness.ts';
 import { keysBeyondXml, oddKeys } from '../odd-keys.ts';
@@ -315,6 +316,26 @@ test('what S3 refuses is refused at once, and the others stop', async () => {
   await expect(denied).rejects.toMatchObject({ name: 'AccessDenied' });
   expect(ranges()).toHaveLength(1);
   expect(names()).toEqual([]);
+
+  // The answer to HEAD has no words of its own.
+  const { client: blind } = await through(({ operation }) => (operation === 'HeadObject' ? 403 : null));
+  const unseen = downloadLargeObject(blind, { bucket, key: 'data', file });
+  await expect(unseen).rejects.toMatchObject({
+    name: 'AccessDenied',
+    message: 'data may not be read, or is not there',
+  });
+});
+
+test('what an ousted run still notes is not taken for a part of the next', async () => {
+  const { file } = newFolder();
+  const old = await openPartial({ file, contents: { etag: 'old' } });
+  const next = await openPartial({ file, contents: { etag: 'new' } });
+  await next.keep(0);
+  await old.keep(1);
+  await Promise.all([old.close(), next.close()]);
+  const { kept, discard } = await openPartial({ file, contents: { etag: 'new' } });
+  expect([...kept]).toEqual([0]);
+  await discard();
 });
 
 test('two runs for one file do not mix: the first that is whole wins', async () => {

@@ -1,6 +1,6 @@
 /** A file that is filled part by part, in any order and over several runs, for 3.14. Two files until it is whole. */
 import { createHash } from 'node:crypto';
-import { appendFile, type FileHandle, open, readFile, rename, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { type FileHandle, open, readFile, rename, rm, stat, truncate } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 
 export interface PartialFile {
@@ -49,10 +49,15 @@ export async function openPartial({ file, contents }: { file: string; contents: 
   // Never a file that is there already: another run may be writing to it.
   if (!there) await removeBoth();
   const handle = there ?? (await open(path, 'wx+'));
-  if (!there) await writeFile(record, title);
+  // Another run that takes these files over makes its own: what this one notes then must not get into those.
+  const notes = await open(record, there ? 'a' : 'w');
+  if (!there) await notes.appendFile(title);
   const lines = there ? whole.slice(title.length).split('\n').slice(0, -1) : [];
   const kept = new Set(lines.map(Number));
 
+  const close = async () => {
+    await Promise.all([handle.close(), notes.close()]);
+  };
   // Another run, for a newer object, may have put a file of its own in this one's place.
   const isMine = async () => {
     const there = await stat(path, { bigint: true }).catch(() => null);
@@ -65,21 +70,21 @@ export async function openPartial({ file, contents }: { file: string; contents: 
     async keep(part) {
       // On the disk before it is noted, or a power cut could leave the note and take the bytes.
       await handle.datasync();
-      await appendFile(record, `${part}\n`);
+      await notes.appendFile(`${part}\n`);
       kept.add(part);
     },
     async finish() {
       await handle.sync();
       const mine = await isMine();
-      await handle.close();
+      await close();
       if (!mine) throw new Error(`another run has taken or finished ${path}`);
       await rename(path, file);
       await rm(record, { force: true });
     },
-    close: () => handle.close(),
+    close,
     async discard() {
       const mine = await isMine();
-      await handle.close();
+      await close();
       if (mine) await removeBoth();
     },
   };
