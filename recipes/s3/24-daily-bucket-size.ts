@@ -20,11 +20,15 @@
  * Types that end in Overhead are not bytes of yours: what small objects are billed beyond their size in an infrequent
  * access class, and what S3 keeps beside each archived object. They are added up apart.
  *
+ * A row has day, size, overhead, number of objects and the storage types: `2026-11-27  1.37 TiB  3.81 GiB  812345
+ * StandardStorage 1.2 TiB, GlacierStorage 174 GiB, GlacierObjectOverhead 3.05 GiB, …`.
+ *
  * The newest numbers are a day or two old, and CloudWatch promises neither when they come nor that all do: a day
- * may be missing. A bucket that is new, empty or misspelt has none, nor has one of another region than the client's,
- * for the metrics are in the bucket's own; 3.2 finds out which. That is no error here, but an empty list. CloudWatch
- * keeps the days for 455 days, and lists only metrics with data in the last two weeks, so a storage type that was
- * given up before then is missing from older days as well.
+ * may be missing, or a storage type of it; compare those before you believe a drop. A bucket that is new, empty,
+ * misspelt or another account's has none, nor has one of another region than the client's, for the metrics are in the
+ * bucket's own; 3.2 finds out which. That is no error here, but an empty list. CloudWatch keeps the days for 455 days,
+ * and lists only metrics with data in the last two weeks, so a storage type that was given up before then is missing
+ * from older days as well.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @run npx tsx recipes/s3/24-daily-bucket-size.ts paws-example --local
@@ -33,7 +37,7 @@
  * @aws npx tsx recipes/s3/24-daily-bucket-size.ts paws-example --days 30
  * @permission cloudwatch:ListMetrics on *
  * @permission cloudwatch:GetMetricData on *
- * @cost nothing that lasts; reading is billed for each metric asked for, one a storage type, by the pricing page below
+ * @cost $0.01 for a thousand metrics read, one a storage type and one for the objects (us-east-1, 2026)
  * @undo nothing
  * @emulator LocalStack measures no buckets: the tests put such metrics there.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/metrics-dimensions.html
@@ -55,15 +59,18 @@ export interface DailySize {
   storageTypes: { storageType: string; size: number }[];
 }
 
+/** As CloudWatch counts: midnight to midnight in UTC, whatever the clocks do. */
+const dayInMs = 86_400_000;
+
 /**
  * Reads what S3 has measured of a bucket, day by day.
  *
  * @param cloudwatch - Of the bucket's region.
  * @param options.bucket - Name of the bucket.
- * @param options.days - How many days to read, back from the newest that there is: 1 to 450. 1 by default.
+ * @param options.days - How many days to give, the newest that there are: 1 to 450. 1 by default.
  * @param options.signal - Stops it.
- * @returns A row a day, the oldest first; none for days that CloudWatch has nothing of.
- * @throws RangeError when `days` is no such number, or the bucket has no name.
+ * @returns A row a day, the oldest first. One that is missing is skipped, and one from before may come in its place.
+ * @throws RangeError when `days` is no such number, or the bucket has no name; Error when CloudWatch fails at a metric.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/metrics-dimensions.html
  *
  * @example
@@ -93,18 +100,22 @@ export async function dailyBucketSize(
 
   // One value a day, so any statistic is that value. The newest day is late: ask for some more than wanted.
   const query = {
-    StartTime: new Date((Math.floor(Date.now() / day) - days - 3) * day),
+    StartTime: new Date((Math.floor(Date.now() / dayInMs) - days - 3) * dayInMs),
     EndTime: new Date(),
     MetricDataQueries: metrics.map((Metric, index) => ({
       Id: `m${index}`,
-      MetricStat: { Metric, Period: day / 1000, Stat: 'Average' },
+      MetricStat: { Metric, Period: dayInMs / 1000, Stat: 'Average' },
     })),
   };
   const rows = new Map<string, DailySize>();
   for await (const { MetricDataResults = [] } of paginateGetMetricData(client, query, stoppable)) {
-    for (const { Id = '', Timestamps = [], Values = [] } of MetricDataResults) {
+    for (const { Id = '', StatusCode = '', Timestamps = [], Values = [] } of MetricDataResults) {
       const { MetricName, Dimensions = [] } = metrics[Number(Id.slice(1))] ?? {};
       const storageType = Dimensions.find(({ Name }) => Name === 'StorageType')?.Value ?? 'unknown';
+      // Without it, the sum would be too small. PartialData is completed by the next page.
+      if (/InternalError|Forbidden/.test(StatusCode)) {
+        throw new Error(`CloudWatch gave no values of ${MetricName} ${storageType}: ${StatusCode}`);
+      }
       for (const [index, time] of Timestamps.entries()) {
         const name = time.toISOString().slice(0, 10);
         const value = Values[index] ?? 0;
@@ -124,16 +135,13 @@ export async function dailyBucketSize(
   return [...rows.values()].sort((a, b) => (a.day < b.day ? -1 : 1)).slice(-days);
 }
 
-/** In milliseconds. */
-const day = 86_400_000;
-
 // ---- command line: leave out when copying ----
 import { bytes, connect, interrupted, print, recipe, warn } from '../../shared/cli.ts';
 
 recipe(import.meta, (command) =>
   command
     .argument('<bucket>', 'name of the bucket')
-    .option('--days <number>', 'how many days to read, 1 to 450', Number)
+    .option('--days <number>', 'how many days to give, 1 to 450', Number)
     .action(async (bucket, { days }) => {
       const rows = await dailyBucketSize(connect(CloudWatchClient), { bucket, days, signal: interrupted() });
       const size = (value: number) => bytes(value);
@@ -141,7 +149,9 @@ recipe(import.meta, (command) =>
         all.map(({ storageType, size }) => `${storageType} ${bytes(size)}`).join(', ');
       print(rows, { size, overhead: size, storageTypes: types });
       if (rows.length === 0) {
-        warn(`CloudWatch has no size of ${bucket} in this region: it is empty, new, misspelt, or elsewhere.`);
+        warn(
+          `CloudWatch has no size of ${bucket} in this region: it is empty, new, misspelt, elsewhere, or not yours.`,
+        );
       }
     }),
 );

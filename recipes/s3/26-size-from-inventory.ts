@@ -11,8 +11,10 @@
  *
  * ## Discussion
  * Set the inventory up once (`aws s3api put-bucket-inventory-configuration`): format CSV, with the optional fields
- * `Size` and `StorageClass`, and `IncludedObjectVersions` `All` if old versions are to be counted. The bucket that the
- * files go to needs a policy that lets `s3.amazonaws.com` put them there. The first one comes within 48 hours.
+ * `Size` and `StorageClass`, and `IncludedObjectVersions` `All` if old versions are to be counted. The files go to a
+ * bucket in the same region, whose policy lets `s3.amazonaws.com` put them there, on the condition that `aws:SourceArn`
+ * is the bucket and `aws:SourceAccount` your account. The first one comes within 48 hours. If they are encrypted with a
+ * key of KMS, reading them takes kms:Decrypt.
  *
  * An inventory is not of one moment: S3 takes hours to make it, and what was added or deleted shortly before can be
  * missing or still be there. Unfinished uploads are in none (3.21 lists those).
@@ -22,14 +24,16 @@
  * Parquet and ORC are for Athena, and refused here.
  *
  * Keys are grouped by what stands before their first slash (`--depth 2`: before the second). A bucket whose keys
- * begin with ids has millions of such prefixes: beyond 10,000, new ones are counted together, as `(others)`.
+ * begin with ids has millions of such prefixes: beyond the first 10,000, all are counted together, as `(others)`.
  *
- * The sums are what is stored, not what is billed: Standard-IA bills each object as 128 KB at least (3.25).
+ * The sums are what is stored, not what is billed: the infrequent access classes and Glacier Instant Retrieval bill
+ * each object as 128 KB at least, and the archives 40 KB beside each (3.25).
  *
  * @aws npx tsx recipes/s3/26-size-from-inventory.ts s3://paws-example/inventory/my-bucket/all-objects/
  * @permission s3:ListBucket on arn:aws:s3:::BUCKET
  * @permission s3:GetObject on arn:aws:s3:::BUCKET/*
- * @cost nothing worth mentioning: a request for each file of the inventory
+ * @cost a request for each file. S3 bills the inventory, $0.0025 for a million objects listed in us-east-1 (2026), and
+ * its files, which pile up until a lifecycle rule (3.17) deletes them
  * @undo nothing
  * @emulator No emulator writes inventories; the tests make some of the documented format.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory.html
@@ -107,7 +111,9 @@ export async function sizeFromInventory(
   },
 ): Promise<InventorySize> {
   if (!(Number.isInteger(depth) && depth >= 0)) throw new RangeError(`depth is a whole number, not ${depth}`);
-  if (signal) setMaxListeners(0, signal);
+  const failed = new AbortController();
+  const stop = AbortSignal.any([failed.signal, ...(signal ? [signal] : [])]);
+  setMaxListeners(0, stop);
   const { Body } = await s3.send(new GetObjectCommand({ Bucket: bucket, Key: key }), { abortSignal: signal });
   const manifest = readManifest((await Body?.transformToString()) ?? '', key);
   const columns = manifest.fileSchema.split(',').map((name) => name.trim());
@@ -119,13 +125,17 @@ export async function sizeFromInventory(
   await pMap(
     manifest.files,
     async (file) => {
-      const own = await readFile(s3, { bucket, file, columns, depth, signal });
+      const own = await readFile(s3, { bucket, file, columns, depth, named: sums.named, signal: stop });
       addSums(sums, own);
       bytes += file.size;
       onProgress?.({ bytes, total });
     },
     { concurrency, signal },
-  );
+  ).catch((error) => {
+    // The others would be read to their ends for nothing.
+    failed.abort(error);
+    throw error;
+  });
   const { current, noncurrent, deleteMarkers, classes, prefixes } = sums;
   const rest = prefixes.get(others);
   prefixes.delete(others);
@@ -200,12 +210,20 @@ async function readFile(
     file,
     columns,
     depth,
+    named,
     signal,
-  }: { bucket: string; file: Manifest['files'][number]; columns: string[]; depth: number; signal?: AbortSignal },
+  }: {
+    bucket: string;
+    file: Manifest['files'][number];
+    columns: string[];
+    depth: number;
+    named: Sums['named'];
+    signal: AbortSignal;
+  },
 ): Promise<Sums> {
   for (let attempt = 1; ; attempt++) {
     const { Body } = await s3.send(new GetObjectCommand({ Bucket: bucket, Key: file.key }), { abortSignal: signal });
-    const sums = newSums();
+    const sums = newSums(named);
     const md5 = createHash('md5');
     try {
       await pipeline(
@@ -223,8 +241,8 @@ async function readFile(
       if (md5.digest('hex') === file.MD5checksum) return sums;
       throw new Error(`${file.key} is not the file that the manifest names: its MD5 sum is another`);
     } catch (error) {
-      // The SDK tries again what fails before the body. One that breaks off is ours.
-      if (signal?.aborted || attempt === 3) throw error;
+      // The SDK tries again what fails before the body. One that breaks off is ours; a strange line stays strange.
+      if (signal.aborted || attempt === 3 || error instanceof SyntaxError) throw error;
     }
   }
 }

@@ -10,29 +10,34 @@
  * lists, watch it until it ends, and read its report of what failed.
  *
  * ## Discussion
- * The job works as a role of yours. `--show-role` prints the two documents of one: who may take it on, and what it may do.
+ * The job works as a role of yours. `--show-role` prints the two documents of one: who may take it on, for `aws iam
+ * create-role`, and what it may do, for `aws iam put-role-policy` (in China write aws-cn for aws, in GovCloud
+ * aws-us-gov). Where KMS encrypts, the role needs kms:Decrypt on the keys of the source and the inventory, and
+ * kms:GenerateDataKey on those of the target and the inventory.
  *
- * The client must be of the destination's region, since a copy job lives there; the source may be in any. All objects come
- * from one bucket and go to one bucket, under their own keys, with a prefix before them if you like. Metadata and tags are
- * kept. Objects over 5 GB fail (3.6 copies those), and so do archived ones that are not restored. In a bucket without
+ * The job lives in the target's region, and so must the client. By a prefix, S3 makes the list itself when the job
+ * begins, but only of a bucket in that region. From another one, take an inventory (3.26), which is a day old or more.
+ * Best of current versions only: of all, each is copied, in any order, so that an old one can end up current.
+ *
+ * All objects come from one bucket and go to one bucket, under their own keys, into a folder if you like. Metadata and
+ * tags are kept. The storage class is not: all copies are Standard, with the target's own encryption, without ACLs and
+ * locks. Objects over 5 GB fail (3.6 copies those), and so do archived ones that are not restored. In a bucket without
  * versioning, objects of the same keys are replaced.
  *
- * Under a prefix, S3 makes the list itself, when the job begins. An inventory (3.26) is a day old or more, but can
- * be looked at and cut down before. If it lists versions, each of them is copied.
- *
- * Ctrl-C stops the watching, not the job: the error names it, and `--job-id` takes it up again. To end it, `aws s3control
- * update-job-status --requested-job-status Cancelled`; what is copied stays. A run with the same token as one
- * before is the same job; here each run has its own.
+ * Ctrl-C stops the watching, not the job: the error names it, and `--job-id` takes it up again. To end it,
+ * `aws s3control update-job-status --requested-job-status Cancelled`; what is copied stays.
  *
  * @aws npx tsx recipes/s3/27-batch-copy.ts s3://paws-example/logs/ s3://paws-example-copy --show-role
  * @aws npx tsx recipes/s3/27-batch-copy.ts s3://paws-example/logs/ s3://paws-example-copy --role-arn arn:aws:iam::111122223333:role/copy
  * @permission s3:CreateJob on *
  * @permission s3:DescribeJob on arn:aws:s3:*:*:job/*
  * @permission iam:PassRole on arn:aws:iam::*:role/ROLE
- * @permission s3:ListBucket on arn:aws:s3:::BUCKET
- * @permission s3:GetObject on arn:aws:s3:::BUCKET/*
- * @cost $0.25 for a job and $1 for a million objects, and $5 for a million copies to Standard in us-east-1 (2026);
- * traffic to another region; what the copies take
+ * @permission s3:ListBucket on arn:aws:s3:::TARGET
+ * @permission s3:GetObject on arn:aws:s3:::TARGET/batch-copy/*
+ * @permission s3:GetObject on arn:aws:s3:::INVENTORY/*
+ * @cost $0.25 for a job, $1 for a million objects, $5 for a million copies to Standard, and for S3's own list $0.015
+ * for a million objects of the whole source bucket, in us-east-1 (2026); reading from an infrequent access class;
+ * requests to KMS; traffic to another region; what the copies take
  * @undo nothing
  * @emulator None has S3 Batch Operations: the test looks at what is sent and gives the answers itself.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/batch-ops-copy-object.html
@@ -47,7 +52,7 @@ import { type CopyJob, isInventory, type Place, reportPrefix } from './27-helper
 
 export interface BatchCopy {
   jobId: string;
-  /** `Complete`, also if all objects failed; `Failed` or `Cancelled`. */
+  /** `Complete`, even if objects failed; `Failed`, as when most did, or `Cancelled`. */
   status: string;
   total: number;
   succeeded: number;
@@ -60,10 +65,10 @@ export interface BatchCopy {
  * Creates a job that copies all objects under a prefix, or those of an inventory.
  *
  * @param s3control - Of the target's region.
- * @param s3 - Of the same region; only asked about an inventory.
+ * @param s3 - Of the region of the inventory's bucket; only asked about an inventory.
  * @param options.accountId - The account that owns the job, 12 digits.
  * @param options.source - What to copy: a prefix, or the `manifest.json` of an inventory in CSV.
- * @param options.target - Where to. Its prefix is put before the keys; the report goes there, under `batch-copy/`.
+ * @param options.target - Where to. Its prefix is a folder, `old/`. The report goes to this bucket, to `batch-copy/`.
  * @param options.roleArn - The role that the job works as (`batchCopyRole`).
  * @param options.tags - Tags for the job, which take s3:PutJobTagging. None by default.
  * @returns The job's id.
@@ -103,7 +108,11 @@ export async function createCopyJob(
       Priority: 10,
       RoleArn: roleArn,
       Operation: {
-        S3PutObjectCopy: { TargetResource: arn(target), TargetKeyPrefix: target.prefix || undefined },
+        // S3 puts a slash of its own between this and a key.
+        S3PutObjectCopy: {
+          TargetResource: arn(target),
+          TargetKeyPrefix: target.prefix.replace(/\/$/, '') || undefined,
+        },
       },
       ...(isInventory(source)
         ? { Manifest: await inventoryOf(s3, source, arn(source)) }
@@ -133,7 +142,8 @@ export async function createCopyJob(
  * @param options.signal - Ends the watching, not the job.
  * @param options.onProgress - Called with a text for people each time.
  * @returns How it ended, and what failed.
- * @throws NotFoundException when there is no such job; Error with S3's reason when the job as a whole failed.
+ * @throws NotFoundException when there is no such job; Error with S3's reason when the job as a whole failed, or
+ *   when it waits to be confirmed in the console.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_control_DescribeJob.html
  *
  * @example
@@ -171,6 +181,7 @@ export async function batchCopy(
         const why = FailureReasons.map(({ FailureCode, FailureReason }) => `${FailureCode}: ${FailureReason}`);
         throw new Error(`S3 gave the job up: ${why.join('; ')}`);
       }
+      if (status === 'Suspended') throw new Error('The job was made in the console and waits to be confirmed there.');
       if (['Complete', 'Failed', 'Cancelled'].includes(status)) {
         const where = {
           bucket: Report?.Bucket?.split(':::')[1] ?? '',
@@ -220,38 +231,50 @@ async function readReport(
       return lines.filter(Boolean).map((line) => {
         // Keys are URL-encoded, so that only the message, at the end, can have a comma in it.
         const [, key = '', , , code = '', , ...message] = line.split(',').map((value) => value.replace(/^"|"$/g, ''));
-        return { key: decodeURIComponent(key.replaceAll('+', ' ')), code, message: message.join(',') };
+        return { key: decode(key), code, message: message.join(',') };
       });
     }
   }
   return [];
 }
 
+/** A key as it is: only to be shown, so one that is not encoded after all is no reason to fail. */
+function decode(key: string): string {
+  try {
+    return decodeURIComponent(key.replaceAll('+', ' '));
+  } catch {
+    return key;
+  }
+}
+
 // ---- command line: leave out when copying ----
 import { GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts';
 import { confirm, connect, interrupted, local, print, progress, recipe, s3Prefix, yes } from '../../shared/cli.ts';
+import { findBucketRegion } from './02-create-bucket-in-region.ts';
 import { batchCopyRole } from './27-helpers/batch-copy-role.ts';
 
 recipe(import.meta, (command) =>
   command
     .argument('<source>', 's3://BUCKET/PREFIX, or the manifest.json of an inventory', s3Prefix)
-    .argument('<target>', 's3://BUCKET, or s3://BUCKET/PREFIX to put it before the keys', s3Prefix)
+    .argument('<target>', 's3://BUCKET, or s3://BUCKET/FOLDER/ to copy into that', s3Prefix)
     .option('--role-arn <arn>', 'the role that the job works as')
     .option('--show-role', 'print what that role has to be, and end')
     .option('--job-id <id>', 'watch this job, and create none')
     .addOption(yes)
-    .action(async (source, target, { roleArn = '', showRole, jobId: given }) => {
+    .action(async (source, target, { roleArn = '', showRole, jobId }) => {
       if (showRole) return console.log(JSON.stringify(batchCopyRole({ source, target }), null, 2));
-      if (!roleArn && !given) throw new TypeError('give --role-arn; --show-role prints what the role has to be');
+      if (!roleArn && !jobId) throw new TypeError('give --role-arn; --show-role prints what the role has to be');
       if (local()) throw new RangeError('LocalStack has no S3 Batch Operations');
       const [s3control, s3] = [connect(S3ControlClient), connect(S3Client)];
       const { Account: accountId = '' } = await connect(STSClient).send(new GetCallerIdentityCommand({}));
-      if (!given) await confirm(`Copy to ${target.bucket}? A job costs $0.25, a million objects some $6, and storage.`);
-      const jobId = given ?? (await createCopyJob(s3control, s3, { accountId, source, target, roleArn }));
-      const more = { signal: interrupted(), onProgress: progress };
-      const result = await batchCopy(s3control, s3, { accountId, jobId, ...more });
-      print(result, { examples: (examples: { key: string }[]) => examples.map(({ key }) => key).join(', ') || '-' });
-      const [{ key, code, message } = {}] = result.examples;
-      if (key) throw new Error(`${result.failed} were not copied, the first one ${key}: ${code} ${message}`);
+      if (!jobId) {
+        await confirm(`Copy to ${target.bucket}? A job costs $0.25, a million objects some $6, and storage.`);
+        const there = connect(S3Client, { region: await findBucketRegion(s3, source) });
+        jobId = await createCopyJob(s3control, there, { accountId, source, target, roleArn });
+      }
+      const result = await batchCopy(s3control, s3, { accountId, jobId, signal: interrupted(), onProgress: progress });
+      const { status, total, failed, examples } = result;
+      print(result, { examples: () => examples.map((one) => Object.values(one).join(' ')).join('; ') || '-' });
+      if (status !== 'Complete' || failed > 0) throw new Error(`the job is ${status}: ${failed} of ${total} failed`);
     }),
 );

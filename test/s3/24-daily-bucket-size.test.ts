@@ -105,6 +105,21 @@ test('values that come in several pages are put together, and no more is asked f
   expect(data.MetricDataQueries[0].MetricStat).toMatchObject({ Period: 86_400, Stat: 'Average' });
 });
 
+test.each(['InternalError', 'Forbidden'])(
+  'a metric that ends with %s is an error, not a sum too small',
+  async (status) => {
+    const metric = (Value: string) => ({ MetricName: 'BucketSizeBytes', Dimensions: [{ Name: 'StorageType', Value }] });
+    const result = { Timestamps: [ago(1)], Values: [1] };
+    const { cloudwatch } = answering(
+      { Metrics: [metric('StandardStorage'), metric('GlacierStorage')] },
+      { MetricDataResults: [{ Id: 'm0', StatusCode: 'PartialData', ...result }], NextToken: 'more' },
+      { MetricDataResults: [{ Id: 'm1', StatusCode: status }] },
+    );
+    const text = `CloudWatch gave no values of BucketSizeBytes GlacierStorage: ${status}`;
+    await expect(dailyBucketSize(cloudwatch, { bucket: 'b' })).rejects.toThrow(text);
+  },
+);
+
 test('a bucket that was never measured has no rows, and one call finds that out', async () => {
   const { cloudwatch, sent } = answering({});
   expect(await dailyBucketSize(cloudwatch, { bucket: 'unknown' })).toEqual([]);

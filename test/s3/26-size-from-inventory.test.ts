@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { gzipSync } from 'node:zlib';
 import { CreateBucketCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { addLines, newSums } from '../../recipes/s3/26-helpers/sum-lines.ts';
 import { findManifest, sizeFromInventory } from '../../recipes/s3/26-size-from-inventory.ts';
 import { settingsOf, testRecipe } from '../harness.ts';
@@ -158,6 +158,14 @@ test('beyond 10,000 prefixes the others are counted together', async () => {
   expect(prefixes[0]).toEqual({ prefix: expect.any(String), objects: 2, size: 4 });
 });
 
+test('a prefix that has a name has it in all files, also in one with 10,000 others before it', async () => {
+  const many = Array.from({ length: 10_500 }, (_, i) => line(`${i}/x`, 2)).join('');
+  const key = await putInventory('named/', [line('first/a', 5), many + line('first/b', 5)]);
+  const { prefixes } = await sizeFromInventory(client, { bucket, key, concurrency: 1 });
+  expect(prefixes[0]).toEqual({ prefix: 'first/', objects: 2, size: 10 });
+  expect(prefixes.at(-1)).toEqual({ prefix: '(others)', objects: 501, size: 1002 });
+});
+
 test('what is no inventory in CSV, lacks sizes, or is damaged is an error that says so', async () => {
   const size = (key: string) => sizeFromInventory(client, { bucket, key });
   const good = [line('a', 1)];
@@ -206,4 +214,25 @@ test('a file that breaks off is read again, counted once; one that always does i
   const there = new S3Client({ ...settingsOf(own), endpoint: stalled.url, forcePathStyle: true });
   await expect(sizeFromInventory(there, { bucket, key, signal: aborted.signal })).rejects.toThrow();
   expect(stalled.count('GetObject')).toBe(2);
+});
+
+test('a strange line is not read again, and ends the reading of the other files', async () => {
+  const key = await putInventory('strange/', [lineOf('source', 'a', 'v1', 'true', 'false', 'large', ''), line('b', 1)]);
+  const ended: unknown[] = [];
+  const proxy = await startProxy(({ url }) => (url.includes('1.csv.gz') ? 'stall' : null));
+  const there = new S3Client({ ...settingsOf(own), endpoint: proxy.url, forcePathStyle: true });
+  there.middlewareStack.add(
+    (next) => async (args) => {
+      try {
+        return await next(args);
+      } catch (error) {
+        ended.push(error);
+        throw error;
+      }
+    },
+    { step: 'initialize' },
+  );
+  await expect(sizeFromInventory(there, { bucket, key })).rejects.toThrow('a line is not as the manifest says');
+  await vi.waitFor(() => expect(ended).toHaveLength(1), 5000);
+  expect(proxy.requests.filter(({ url }) => url.includes('0.csv.gz'))).toHaveLength(1);
 });

@@ -4,6 +4,7 @@ import { expect, test } from 'vitest';
 import { batchCopy, createCopyJob } from '../../recipes/s3/27-batch-copy.ts';
 import { batchCopyRole } from '../../recipes/s3/27-helpers/batch-copy-role.ts';
 import { testRecipe } from '../harness.ts';
+import { startProxy } from '../proxy.ts';
 
 const { bucket, account: accountId, run, file, s3 } = testRecipe(import.meta);
 const client = s3();
@@ -65,7 +66,7 @@ test("a job for a prefix has S3 make the list, and reports failures only (as sen
     Description: `Copy s3://paws-source/logs/2025 to s3://${bucket}/copied/`,
     Priority: 10,
     RoleArn: roleArn,
-    Operation: { S3PutObjectCopy: { TargetResource: `arn:aws:s3:::${bucket}`, TargetKeyPrefix: 'copied/' } },
+    Operation: { S3PutObjectCopy: { TargetResource: `arn:aws:s3:::${bucket}`, TargetKeyPrefix: 'copied' } },
     ManifestGenerator: {
       S3JobManifestGenerator: {
         SourceBucket: 'arn:aws:s3:::paws-source',
@@ -129,7 +130,8 @@ test('a job is watched to its end, and the report tells what failed', async () =
   const line = (key: string, code: string, message: string) =>
     `"paws-source","${key}","","failed","${code}","400","${message}"\n`;
   const many = Array.from({ length: 12 }, (_, i) => line(`k${i}`, 'AccessDenied', 'Access Denied'));
-  await putReport(line('logs/a%2Bb+c/%F0%9F%98%80', 'InvalidRequest', 'over 5 GB, use parts') + many.join(''));
+  const odd = line('logs/a%2Bb+c/%F0%9F%98%80', 'InvalidRequest', 'over 5 GB, use parts');
+  await putReport(odd + line('100% cotton', 'AccessDenied', 'Access Denied') + many.join(''));
   const { s3control } = answering(job('New', 0, 0, 0), job('Active', 20, 3, 1), job('Complete', 20, 7, 13));
   const told: string[] = [];
   const onProgress = (text: string) => told.push(text);
@@ -137,6 +139,7 @@ test('a job is watched to its end, and the report tells what failed', async () =
   expect(result).toMatchObject({ jobId, status: 'Complete', total: 20, succeeded: 7, failed: 13 });
   expect(result.examples).toHaveLength(10);
   expect(result.examples[0]).toEqual({ key: 'logs/a+b c/😀', code: 'InvalidRequest', message: 'over 5 GB, use parts' });
+  expect(result.examples[1]?.key).toBe('100% cotton');
   expect(told).toEqual([
     `job ${jobId} is New: 0 of 0 copied, 0 failed`,
     `job ${jobId} is Active: 3 of 20 copied, 1 failed`,
@@ -144,7 +147,7 @@ test('a job is watched to its end, and the report tells what failed', async () =
   ]);
 });
 
-test('a job that S3 gives up, one that is unknown, and an interrupt name the job', async () => {
+test('a job that S3 gives up, one to be confirmed, one that is unknown, and an interrupt name the job', async () => {
   const FailureReasons = [{ FailureCode: 'ManifestNotFound', FailureReason: 'there is none.' }];
   const failed = answering(job('Failed', 0, 0, 0, { FailureReasons }));
   const watch = (s3control: S3ControlClient, signal?: AbortSignal) =>
@@ -152,6 +155,8 @@ test('a job that S3 gives up, one that is unknown, and an interrupt name the job
   await expect(watch(failed.s3control)).rejects.toThrow(
     `S3 gave the job up: ManifestNotFound: there is none. The job is ${jobId}.`,
   );
+  const waits = answering(job('Suspended', 20, 0, 0), job('Cancelled', 20, 0, 0));
+  await expect(watch(waits.s3control)).rejects.toThrow(`waits to be confirmed there. The job is ${jobId}.`);
   const unknown = answering(Object.assign(new Error('no such job.'), { name: 'NotFoundException' }));
   await expect(watch(unknown.s3control)).rejects.toMatchObject({ name: 'NotFoundException' });
   const stop = new AbortController();
@@ -183,11 +188,15 @@ test("the command asks first, and tells what failed (the answers are the test's 
   const faults = [
     { operation: 's3control:CreateJob', output: { JobId: jobId } },
     { operation: 's3control:DescribeJob', output: job('Complete', 2, 1, 1) },
+    // The inventory is in another region than the target.
+    { operation: 's3:HeadBucket', output: { BucketRegion: 'eu-west-1' } },
   ];
+  const stopped = [{ operation: 's3control:DescribeJob', output: job('Cancelled', 2, 1, 0) }];
   const command = `npx tsx ${file} ${source} s3://paws-example --region us-east-1`;
   const here = process.env.COOKBOOK_LOCALSTACK as string;
-  const env = { AWS_SECRET_ACCESS_KEY: 'test', AWS_ENDPOINT_URL_S3: here, AWS_ENDPOINT_URL_STS: here };
-  const [role, none, locally, asked, done, again] = await Promise.all(
+  const proxy = await startProxy();
+  const env = { AWS_SECRET_ACCESS_KEY: 'test', AWS_ENDPOINT_URL_S3: proxy.url, AWS_ENDPOINT_URL_STS: here };
+  const [role, none, locally, asked, done, again, cancelled] = await Promise.all(
     [
       '--show-role',
       '',
@@ -195,16 +204,21 @@ test("the command asks first, and tells what failed (the answers are the test's 
       `--role-arn ${roleArn}`,
       `--role-arn ${roleArn} --yes`,
       `--job-id ${jobId} --json`,
-    ].map((options) => run(`${command} ${options}`, { faults, env })),
+      `--job-id ${jobId}`,
+    ].map((options, index) => run(`${command} ${options}`, { faults: index === 6 ? stopped : faults, env })),
   );
   expect(JSON.parse(role?.stdout ?? '')).toMatchObject({ trust: {}, policy: {} });
   expect(none).toMatchObject({ code: 2, stderr: expect.stringContaining('--show-role') });
   expect(locally).toMatchObject({ code: 2, stderr: expect.stringContaining('no S3 Batch Operations') });
   expect(asked).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('A job costs $0.25') });
-  expect(done).toMatchObject({
-    code: 1,
-    stderr: 'Error: 1 were not copied, the first one k: AccessDenied Access Denied\n',
-  });
-  expect(done?.stdout).toMatch(/^succeeded +1\nfailed +1\nexamples +k$/m);
+  expect(done).toMatchObject({ code: 1, stderr: 'Error: the job is Complete: 1 of 2 failed\n' });
+  expect(done?.stdout).toMatch(/^succeeded +1\nfailed +1\nexamples +k AccessDenied Access Denied$/m);
   expect(JSON.parse(again?.stdout ?? '')).toMatchObject({ status: 'Complete', failed: 1 });
+  expect(cancelled).toMatchObject({ code: 1, stderr: 'Error: the job is Cancelled: 0 of 2 failed\n' });
+  const regions = (operation: string) =>
+    proxy.requests
+      .filter((request) => request.operation === operation)
+      .map(({ headers }) => headers.authorization?.split('/')[2]);
+  expect(regions('HeadObject')).toEqual(['eu-west-1']);
+  expect(regions('ListObjectsV2')).toEqual(['us-east-1', 'us-east-1']);
 });

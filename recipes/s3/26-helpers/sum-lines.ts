@@ -11,9 +11,10 @@ export interface Amount {
 const mostPrefixes = 10_000;
 export const others = '(others)';
 
-/** Sums of a file, or of all. */
+/** Sums of a file, or of all. Those that are to be added must share the prefixes that are counted by name. */
 export type Sums = ReturnType<typeof newSums>;
-export const newSums = () => ({
+export const newSums = (named = new Set<string>()) => ({
+  named,
   current: { objects: 0, size: 0 },
   noncurrent: { objects: 0, size: 0 },
   deleteMarkers: 0,
@@ -28,7 +29,7 @@ export const newSums = () => ({
  * @param unpacked - The file's text, in pieces.
  * @param columns - The manifest's schema.
  * @param depth - How many parts of the keys, between slashes, make a prefix.
- * @throws Error when a line has no size, as in a file of another schema.
+ * @throws SyntaxError when a line has no size, as in a file of another schema.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory.html
  *
  * @example
@@ -57,11 +58,11 @@ export async function addLines(
     }
     // Empty for keys that stand for folders.
     const bytes = Number(values[size]);
-    if (!(bytes >= 0)) throw new Error(`a line is not as the manifest says, ${columns.join(', ')}: ${line}`);
+    if (!(bytes >= 0)) throw new SyntaxError(`a line is not as the manifest says, ${columns.join(', ')}: ${line}`);
     // Where there are current versions only, the column is missing.
     addTo(values[isLatest] === 'false' ? sums.noncurrent : sums.current, 1, bytes);
     addAmount(sums.classes, values[storageClass] ?? 'unknown', 1, bytes);
-    addAmount(sums.prefixes, prefixOf(values[key] ?? '', depth), 1, bytes);
+    addAmount(sums.prefixes, nameOf(prefixOf(values[key] ?? '', depth), sums.named), 1, bytes);
   };
   let rest = '';
   for await (const chunk of unpacked) {
@@ -83,19 +84,27 @@ function prefixOf(key: string, depth: number): string {
   return key.slice(0, end);
 }
 
+/** The name a prefix is counted by: its own if it is among the first, in whichever file they are. */
+function nameOf(prefix: string, named: Set<string>): string {
+  if (!named.has(prefix)) {
+    if (named.size === mostPrefixes) return others;
+    named.add(copied(prefix));
+  }
+  return prefix;
+}
+
+/** To keep a piece of a long string keeps all of that in memory. */
+const copied = (text: string) => Buffer.from(text).toString();
+
 function addTo(amount: Amount, objects: number, size: number): void {
   amount.objects += objects;
   amount.size += size;
 }
 
 function addAmount(amounts: Map<string, Amount>, name: string, objects: number, size: number): void {
-  let amount = amounts.get(name) ?? (amounts.size < mostPrefixes ? undefined : amounts.get(others));
-  if (!amount) {
-    amount = { objects: 0, size: 0 };
-    // A copy: to keep a piece of a long string keeps all of that in memory.
-    amounts.set(amounts.size < mostPrefixes ? Buffer.from(name).toString() : others, amount);
-  }
-  addTo(amount, objects, size);
+  const amount = amounts.get(name);
+  if (amount) addTo(amount, objects, size);
+  else amounts.set(copied(name), { objects, size });
 }
 
 /** Adds the sums of one file to those of others. */
