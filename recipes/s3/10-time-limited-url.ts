@@ -11,24 +11,27 @@
  *
  * ## Discussion
  * Signing asks nobody: the URL is made for an object that isn't there and for one that you may not read, and fails only
- * when it is used. It may do what its signer may do at that moment, so take the permission away, or delete the access
- * key, and it ends early; nothing else revokes one. Until then it works for anybody and any number of times. Treat it
- * as a password: it stays in browser histories and logs.
+ * when it is used. It may do what its signer may do at that moment (`s3:GetObject`, `s3:PutObject`), so take the
+ * permission away, or delete the access key, and it ends early; nothing else revokes one. Until then it works for
+ * anybody and any number of times. Treat it as a password: it stays in browser histories and logs.
  *
  * **How long.** One second to seven days, and never longer than the credentials that signed it. Those of a role or of
- * SSO end within hours; the end is taken into account where the SDK knows it, and the result says so. For
- * longer, hand out a URL of your own that redirects to a fresh one.
+ * SSO end within hours; the end is taken into account where the SDK knows it, and the result says so. A policy may
+ * refuse a URL sooner (`s3:signatureAge`). For longer, hand out a URL of your own that redirects to a fresh one.
  *
  * **Uploads.** S3 replaces an object that is there, each time the URL is used; with `--create-only` it answers 412
- * instead. `--content-type` and `--content-length` are signed, so that another type or length is a 403; without them
+ * instead, or 409 to one of two at once. A deleted object whose versions are kept is not there.
+ * `--content-type` and `--content-length` are signed, so that another type or length is a 403; without them
  * anything up to 5 GB goes. For a range of lengths, and in an HTML form, use 3.23. By default the SDK would
  * sign the checksum of an empty body, which S3 compares with what is uploaded: `WHEN_REQUIRED` turns that off.
  *
- * **When it is refused.** S3 answers 403: `AccessDenied` when it has ended ('Request has expired') or the signer lacks a
- * permission (`kms:Decrypt` too, where objects are encrypted with KMS); `SignatureDoesNotMatch` when something signed
- * differs: the method, a header, the URL. Without `s3:ListBucket` a missing object is `AccessDenied` as well. A GET URL
- * does not answer HEAD. URLs of one region fail in another, so the bucket's region is looked up. Where a key has a
- * segment `.` or `..`, no URL works: browsers and curl take it out of the path.
+ * **When it is refused.** S3's answer says why. 403 `AccessDenied`: it has ended ('Request has expired'), or the signer
+ * lacks a permission; for objects encrypted with KMS that may be `kms:Decrypt` (GET) or `kms:GenerateDataKey` (PUT).
+ * Without `s3:ListBucket` a missing object is denied, too. 403 `InvalidAccessKeyId`: the key is deleted. 400
+ * `ExpiredToken`: temporary credentials have ended. 403 `SignatureDoesNotMatch`: something signed differs, be it the
+ * method, a header or the URL; a GET URL does not answer HEAD. URLs of one region fail in another, so the bucket's
+ * region is looked up. Where a key has a segment `.` or `..`, no URL works: browsers and curl take it out of the path.
+ * A script in a web page (`fetch`) also needs a CORS rule of the bucket; a link or curl doesn't.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @run npx tsx recipes/s3/10-time-limited-url.ts s3://paws-example/report.pdf --local
@@ -138,7 +141,8 @@ export async function timeLimitedUrl(
 
 /**
  * Writes a time-limited URL as a curl command for a POSIX shell. It saves to, or uploads from, a file in the current
- * folder that is named as the last part of the key.
+ * folder that is named as the last part of the key. A file that is there is kept: curl writes `name.1` instead.
+ * When a download is refused, `--fail` hides S3's answer: without it, it is in the file.
  *
  * @param signed - What `timeLimitedUrl` returned.
  * @see https://curl.se/docs/manpage.html
@@ -154,12 +158,13 @@ export function curlCommand({ url, method, headers }: Omit<TimeLimitedUrl, 'expi
   // curl reads the length off the file by itself.
   const sent = Object.entries(headers).filter(([header]) => header !== 'content-length');
   const doing = {
-    GET: ['--no-clobber', '--output', quote(`./${name}`)],
-    HEAD: ['--head'],
-    PUT: ['--upload-file', quote(`./${name}`)],
+    GET: ['--fail', '--no-clobber', '--output', quote(`./${name}`)],
+    HEAD: ['--fail', '--head'],
+    // Without --globoff, a name with brackets or braces would stand for several files.
+    PUT: ['--fail-with-body', '--globoff', '--upload-file', quote(`./${name}`)],
   }[method];
   const lines = sent.flatMap(([header, value]) => ['--header', quote(`${header}: ${value}`)]);
-  return ['curl', '--fail', ...doing, ...lines, quote(url)].join(' ');
+  return ['curl', ...doing, ...lines, quote(url)].join(' ');
 }
 
 /** The header that makes a browser save a file under a name: one for old programs, one with all characters. */
@@ -208,7 +213,7 @@ recipe(import.meta, (command) =>
     .option('--content-type <type>', 'PUT: the only type that can be uploaded')
     .option('--content-length <bytes>', 'PUT: the only length that can be uploaded', Number)
     .option('--create-only', 'PUT: fail where there is an object already')
-    .option('--curl', 'print a curl command')
+    .option('--curl', 'print a curl command (curl 7.83 or later)')
     .action(async (object, { curl, method, ...options }) => {
       if (method !== 'GET' && method !== 'PUT' && method !== 'HEAD')
         throw new RangeError(`--method takes GET, PUT or HEAD, not ${method}`);
@@ -219,7 +224,8 @@ recipe(import.meta, (command) =>
         Object.entries(headers)
           .map((pair) => pair.join(': '))
           .join(', ') || '-';
-      if (curl && !json()) console.log(`${curlCommand(signed)}\n# until ${signed.expires.toISOString()}`);
+      if (curl && !json())
+        console.log(`${curlCommand(signed)}\n# until ${signed.expires.toISOString()}, curl 7.83 or later`);
       else print(signed, { headers: list });
     }),
 );

@@ -12,8 +12,9 @@
  * ## Discussion
  * What a deletion does then: one that names only the key puts a delete marker on top. The object is gone for readers
  * (404), its versions are all there; 3.19 takes the marker away. A deletion that names a version is final; it needs
- * another permission, `s3:DeleteObjectVersion`, which few should have. Overwriting makes the new object the current
- * version. 3.29 lists the versions of an object, and makes an older one the current one.
+ * another permission, `s3:DeleteObjectVersion`. Few should have it, nor `s3:PutLifecycleConfiguration`, whose rules
+ * delete versions without it, nor `s3:PutBucketVersioning`. Overwriting makes the new object the current version. 3.29
+ * lists the versions of an object, and makes an older one the current one.
  *
  * Versioning can't be turned off again, only suspended. The versions stay, and stay billed. What is written from then
  * on gets the version id `null`, and so has what was there before versioning. There is one `null` version of a key:
@@ -26,10 +27,12 @@
  *
  * MFA delete asks for device and code when a version is deleted and when versioning changes. Only the root user, with
  * access keys of its own, can turn it on and off and delete versions then, and only over HTTPS; others get
- * `AccessDenied`. The console can't do it, and lifecycle rules don't go with it. AWS advises against keys of the root
- * user: make them for this, and delete them after. A code works once; wait for the next before the next call. For most
- * buckets Object Lock (3.20) does more: it binds the root user, too. A bucket that has it can't be suspended, nor can
- * the source of a replication: `InvalidBucketState`.
+ * `AccessDenied`. The device must be one that shows six digits, no passkey or security key. Where an organization
+ * manages root access centrally, its member accounts may have no root user to log in as. The console can't do it, and
+ * lifecycle rules don't go with it. AWS advises against keys of the root user: make them for this, and delete them
+ * after. A code works once; wait for the next before the next call. For most buckets Object Lock (3.20) does more: in
+ * compliance mode it binds the root user, too. A bucket that has it can't be suspended, nor can the source of a
+ * replication: `InvalidBucketState`.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @run npx tsx recipes/s3/11-prevent-deletion.ts paws-example --local
@@ -42,7 +45,7 @@
  * @permission s3:GetBucketVersioning on arn:aws:s3:::BUCKET
  * @permission s3:PutBucketVersioning on arn:aws:s3:::BUCKET
  * @cost each older version is billed as an object of its own: $0.023 a GB a month in us-east-1 (S3 Standard, 2026)
- * @undo npx tsx recipes/s3/11-prevent-deletion.ts {bucket} --suspend --local
+ * @undo npx tsx recipes/s3/11-prevent-deletion.ts {bucket} --suspend --local --yes
  * @emulator LocalStack takes any device and code. The tests look at the header that is sent.
  * @book bucket.configure_versioning
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutBucketVersioning.html
@@ -53,7 +56,8 @@ import { GetBucketVersioningCommand, PutBucketVersioningCommand, S3Client } from
 
 export interface BucketVersioning {
   bucket: string;
-  versioning: 'Enabled' | 'Suspended';
+  /** Null when it was never on. */
+  versioning: 'Enabled' | 'Suspended' | null;
   /** Whether versions are deleted only with a code of the root user's device. */
   mfaDelete: boolean;
   /** False when all was so already. */
@@ -65,7 +69,8 @@ export interface BucketVersioning {
  *
  * @param s3 - Of the bucket's region; with the root user's keys where MFA delete is on or is to be changed.
  * @param options.bucket - Name of the bucket.
- * @param options.versioning - `Enabled` by default.
+ * @param options.versioning - `Enabled` by default, or as it is when MFA delete is changed. What was never on is not
+ *   suspended: that couldn't be taken back.
  * @param options.mfaDelete - Whether to ask for a code before a version is deleted. As it is by default.
  * @param options.mfaDevice - ARN or serial number of the root user's device, where MFA delete is on or changed.
  * @param options.mfaCode - The six digits that it shows now.
@@ -89,7 +94,7 @@ export async function preventDeletion(
     mfaCode?: string;
   },
 ): Promise<BucketVersioning> {
-  const { bucket, versioning = 'Enabled', mfaDevice, mfaCode } = options;
+  const { bucket, mfaDevice, mfaCode } = options;
   if (mfaDevice !== undefined && !/^[\w+=/:,.@-]{9,256}$/.test(mfaDevice)) {
     throw new RangeError(`"${mfaDevice}" is no MFA device: its ARN or serial number has 9 to 256 letters and digits`);
   }
@@ -100,11 +105,15 @@ export async function preventDeletion(
   if (options.mfaDelete !== undefined && !MFA) throw new RangeError('changing MFA delete takes mfaDevice and mfaCode');
 
   // What is so already is left alone: with MFA delete on, each change needs the root user.
-  const { Status, MFADelete } = await s3.send(new GetBucketVersioningCommand({ Bucket: bucket }));
+  const { Status = null, MFADelete } = await s3.send(new GetBucketVersioningCommand({ Bucket: bucket }));
   const hadMfaDelete = MFADelete === 'Enabled';
   const mfaDelete = options.mfaDelete ?? hadMfaDelete;
-  const result = { bucket, versioning, mfaDelete };
-  if (Status === versioning && hadMfaDelete === mfaDelete) return { ...result, changed: false };
+  // To change MFA delete is no reason to change versioning, unless it was never on: MFA delete needs it.
+  const kept = mfaDelete ? (Status ?? 'Enabled') : Status;
+  const versioning = options.versioning ?? (options.mfaDelete === undefined ? 'Enabled' : kept);
+  const neverOn = !Status && versioning !== 'Enabled';
+  if ((Status === versioning || neverOn) && hadMfaDelete === mfaDelete)
+    return { bucket, versioning: Status, mfaDelete, changed: false };
   // Left out where MFA delete has no part in it: to be named, it needs a code.
   const byMfa = hadMfaDelete || mfaDelete || undefined;
   if (byMfa && !MFA) throw new RangeError(`MFA delete is on in ${bucket}: a change takes mfaDevice and mfaCode`);
@@ -113,7 +122,7 @@ export async function preventDeletion(
     Bucket: bucket,
     MFA: byMfa && MFA,
     VersioningConfiguration: {
-      Status: versioning,
+      Status: versioning ?? undefined,
       MFADelete: byMfa && (mfaDelete ? 'Enabled' : 'Disabled'),
     },
   });
@@ -129,12 +138,12 @@ export async function preventDeletion(
     { step: 'build' },
   );
   await s3.send(change);
-  return { ...result, changed: true };
+  return { bucket, versioning, mfaDelete, changed: true };
 }
 
 // ---- command line: leave out when copying ----
 import { Option } from '@commander-js/extra-typings';
-import { confirm, connect, print, recipe, sayUndo, yes } from '../../shared/cli.ts';
+import { confirm, connect, print, recipe, sayUndo, warn, yes } from '../../shared/cli.ts';
 
 recipe(import.meta, (command) =>
   command
@@ -145,19 +154,18 @@ recipe(import.meta, (command) =>
     .option('--mfa-code <code>', 'the six digits that it shows now')
     .addOption(yes)
     .action(async (bucket, { suspend, mfaDelete, ...mfa }) => {
-      if (mfaDelete) {
-        await confirm(
-          `Only the root user's access keys, over HTTPS, can turn MFA delete ${mfaDelete}. While it is on, nobody else ` +
-            `deletes versions in ${bucket} or changes its versioning. Go on?`,
-        );
-      }
+      const root = `Only the root user's access keys, over HTTPS, can turn MFA delete ${mfaDelete}.`;
+      if (mfaDelete) await confirm(`${root} While it is on, nobody else deletes versions in ${bucket}. Go on?`);
+      if (suspend) await confirm(`Suspend versioning of ${bucket}? What is overwritten or deleted then can be lost.`);
       const result = await preventDeletion(connect(S3Client), {
         bucket,
-        versioning: suspend ? 'Suspended' : 'Enabled',
+        versioning: suspend && 'Suspended',
         mfaDelete: mfaDelete && mfaDelete === 'on',
         ...mfa,
       });
       print(result);
-      if (result.changed && !suspend) sayUndo(result);
+      if (!result.changed || suspend || result.mfaDelete || mfaDelete) return;
+      warn('If versioning was never on before, AWS advises to wait 15 minutes before you write.');
+      sayUndo(result);
     }),
 );

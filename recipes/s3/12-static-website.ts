@@ -5,30 +5,33 @@
  * You have a folder of HTML, images and scripts, and want it on the web without running a server.
  *
  * ## Solution
- * Upload the files with their content types (3.16), tell S3 which one to show for a folder and which one for an address that
- * isn't there, and let everybody read the bucket: open the two settings of Block Public Access that stand against it, and
- * add a statement to the bucket's policy. `--off` takes all that back, but for the files.
+ * Upload the files with their content types (3.16), tell S3 which one to show for a folder and which one for an address
+ * that isn't there, and let everybody read the bucket: open the two settings of Block Public Access that stand against
+ * it, and add a statement to the bucket's policy. `--off` takes all that back, but for the files.
  *
  * ## Discussion
- * **Everything in the bucket becomes readable by anybody**, with what is there already and what is put there later: use a
- * bucket of its own. Listing stays forbidden. Hidden files and folders such as `.git` and `.env` are not uploaded, nor is
- * anything that a symbolic link leads to; a file that is
- * there already with the same bytes is not sent again and keeps its type, and what you have deleted stays in the bucket. The bucket is opened last: if anything fails, it is as closed as before.
+ * **Everything in the bucket becomes readable by anybody**, what is there already and what is put there later: use a
+ * bucket of its own. Listing stays forbidden. What is hidden is not uploaded (`.git`, `.env`, but `.well-known` too),
+ * nor what a symbolic link leads to. A file that is there already with the same bytes is not sent again and keeps its
+ * type. What you have deleted stays in the bucket, and so, billed, does what is replaced, if the bucket keeps versions.
+ * The bucket is opened last: if anything fails, it is as closed as before.
  *
  * The policy that is there is kept, with one statement `PawsStaticWebsite` more. Block Public Access of the account or
  * the organization counts more than the bucket's, and often is on: then S3 answers `AccessDenied` here, or, where only
- * `RestrictPublicBuckets` is on, the site answers 403. `--off` closes both settings, unless another statement of the policy
- * lets everybody in. S3 may need some seconds to heed such changes: after an `AccessDenied` that nobody can explain, run
- * it again.
+ * `RestrictPublicBuckets` is on, the site answers 403. As S3 may need some seconds to heed that the bucket's settings
+ * are open, a denied policy is tried for 15 seconds. `--off` closes both, unless another statement of the policy lets
+ * everybody in without naming fixed networks or accounts in a condition. Nobody can read files that are encrypted with
+ * KMS, as the bucket's default may have it, nor anything in a Requester Pays bucket.
  *
  * **The address** has the region after a hyphen where S3 is older, and after a dot elsewhere. It has HTTP only, answers
- * GET and HEAD, and knows nothing of signatures. An address without a slash at its end is redirected to the one with, if
- * there is an index page. Behind your own domain the bucket must be named as the domain.
+ * GET and HEAD, and knows nothing of signatures. An address without a slash at its end is redirected to the one with,
+ * if there is an index page. Behind your own domain the bucket must be named as the domain.
  *
- * **With HTTPS and a private bucket** put CloudFront in front instead: keep Block Public Access on, make the bucket's REST
- * endpoint the origin with origin access control, and let the policy admit `cloudfront.amazonaws.com` for your
+ * **With HTTPS and a private bucket** put CloudFront in front instead: keep Block Public Access on, make the bucket's
+ * REST endpoint the origin with origin access control, and let the policy admit `cloudfront.amazonaws.com` for your
  * distribution. It needs no website configuration: the page for `/` is its default root object, but only there, so
- * index pages of folders need a CloudFront function. For many visitors it is the better way.
+ * index pages of folders need a CloudFront function. What isn't there is a 403, or a 404 if the policy admits it to
+ * `s3:ListBucket` as well. For many visitors it is the better way.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @before npx tsx recipes/s3/23-upload-form.ts s3://paws-example/in/ image/png --html site/index.html --local
@@ -53,7 +56,7 @@
  * @permission s3:GetBucketPolicy on arn:aws:s3:::BUCKET
  * @permission s3:PutBucketPolicy on arn:aws:s3:::BUCKET
  * @permission s3:DeleteBucketPolicy on arn:aws:s3:::BUCKET
- * @cost what the files take, and all that visitors download: they are anybody, and you pay
+ * @cost what the files take; $0.09 a GB that anybody downloads, after the account's first 100 GB a month, and $0.0004 for 1,000 requests in us-east-1 (2026)
  * @undo npx tsx recipes/s3/12-static-website.ts {bucket} --off --local --yes
  * @emulator LocalStack has no Block Public Access and shows private pages too.
  * @book bucket.configure_website
@@ -71,7 +74,15 @@ import {
   S3Client,
 } from '@aws-sdk/client-s3';
 import { type Made, undo } from '../../shared/undo.ts';
-import { type Policy, putPolicy, putWebsite, readSettings } from './12-helpers/bucket-settings.ts';
+import {
+  isPublic,
+  type Policy,
+  putPolicy,
+  putWebsite,
+  readSettings,
+  whileDenied,
+} from './12-helpers/bucket-settings.ts';
+import { partitionOf } from './12-helpers/partition.ts';
 import { syncDirectory } from './16-sync-directory.ts';
 
 export interface StaticWebsite {
@@ -98,7 +109,8 @@ const sid = 'PawsStaticWebsite';
  * @param options.errorDocument - Key of the page for what isn't there. By default `404.html`, if there is one.
  * @param options.signal - Stops the work; what was opened is closed again, and uploaded files stay.
  * @param options.onProgress - Called with a text for people.
- * @throws RangeError when the folder has no such pages; Error when a file fails; AccessDenied also when the account blocks public policies.
+ * @throws RangeError when the folder has no such pages, or in a region of another address;
+ *   Error when a file fails; AccessDenied also when the account blocks public policies.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/WebsiteHosting.html
  *
  * @example
@@ -122,8 +134,12 @@ export async function staticWebsite(
   const { errorDocument = (await isFile('404.html')) ? '404.html' : null } = options;
   if (/\//.test(indexDocument)) throw new RangeError(`indexDocument is a name without slashes, not "${indexDocument}"`);
   for (const page of [indexDocument, errorDocument]) {
+    if (page !== null && /(^|\/)(\.|\/|$)/.test(page)) throw new RangeError(`${page} is not uploaded: it is hidden`);
     if (page !== null && !(await isFile(page))) throw new RangeError(`there is no file ${page} in ${directory}`);
   }
+
+  const region = await s3.config.region();
+  const partition = partitionOf(region);
 
   // Look first: what is there already is kept, and is what a failure goes back to.
   const stoppable = { abortSignal: signal };
@@ -160,7 +176,8 @@ export async function staticWebsite(
     );
 
     // Only what stands against a public policy is opened: access control lists stay blocked. Null is all open.
-    if (before.block?.BlockPublicPolicy || before.block?.RestrictPublicBuckets) {
+    const blocked = before.block?.BlockPublicPolicy || before.block?.RestrictPublicBuckets;
+    if (before.block && blocked) {
       const open = { ...before.block, BlockPublicPolicy: false, RestrictPublicBuckets: false };
       const opening = new PutPublicAccessBlockCommand({ Bucket: bucket, PublicAccessBlockConfiguration: open });
       const close = new PutPublicAccessBlockCommand({ Bucket: bucket, PublicAccessBlockConfiguration: before.block });
@@ -176,22 +193,23 @@ export async function staticWebsite(
       Effect: 'Allow',
       Principal: '*',
       Action: 's3:GetObject',
-      Resource: `arn:${partitionOf(await s3.config.region()).name}:s3:::${bucket}/*`,
+      Resource: `arn:${partition.name}:s3:::${bucket}/*`,
     };
     const policy = { Version: '2012-10-17', ...before.policy, Statement: [...others(before.policy), statement] };
     const admit = new PutBucketPolicyCommand({ Bucket: bucket, Policy: JSON.stringify(policy) });
     await step(
       'bucket policy',
-      () => s3.send(admit, stoppable),
+      // What was opened a moment ago may not be so yet.
+      () => (blocked ? whileDenied(() => s3.send(admit, stoppable), signal) : s3.send(admit, stoppable)),
       () => putPolicy(s3, bucket, before.policy),
     );
   } catch (error) {
     const { name, message } = error as Error;
-    const blocked = 'the account or the organization may block public access, which counts more than the bucket';
-    if (name === 'AccessDenied') (error as Error).message = `${message} (a permission is missing, or ${blocked})`;
+    const above = 'the account or the organization may block public access, which counts more than the bucket';
+    if (name === 'AccessDenied') (error as Error).message = `${message} (a permission is missing, or ${above})`;
     throw await undo(made, error, { onProgress });
   }
-  const url = websiteUrl({ bucket, region: await s3.config.region() });
+  const url = websiteUrl({ bucket, region });
   return { bucket, url, indexDocument, errorDocument, files: uploaded + unchanged };
 }
 
@@ -214,10 +232,8 @@ export async function closeWebsite(
 ): Promise<{ bucket: string; public: boolean }> {
   const { website, block, policy } = await readSettings(s3, bucket);
   const rest = others(policy);
-  // Whoever keeps a public statement of their own needs the settings open. One with a condition rarely is public.
-  const open = rest.some(
-    (one) => one.Effect === 'Allow' && !one.Condition && /"\*"/.test(`${JSON.stringify(one.Principal)}`),
-  );
+  // Whoever keeps a public statement of their own needs the settings open.
+  const open = rest.some(isPublic);
   // Without our statement the website, if there is one, is not of our making.
   if (rest.length === (policy ? [policy.Statement].flat().length : 0)) return { bucket, public: open };
   if (!open) {
@@ -235,6 +251,7 @@ export async function closeWebsite(
  *
  * @param options.bucket - Name of the bucket.
  * @param options.region - The bucket's region.
+ * @throws RangeError in isolated regions and the European Sovereign Cloud.
  * @see https://docs.aws.amazon.com/general/latest/gr/s3.html#s3_website_region_endpoints
  *
  * @example
@@ -243,20 +260,14 @@ export async function closeWebsite(
  * // http://my-company-web-site.s3-website.eu-central-1.amazonaws.com
  */
 export function websiteUrl({ bucket, region }: { bucket: string; region: string }): string {
-  const hyphen = /^(us-(east-1|west-[12]|gov-west-1)|eu-west-1|ap-(southeast-[12]|northeast-1)|sa-east-1)$/.test(
-    region,
-  );
-  return `http://${bucket}.s3-website${hyphen ? '-' : '.'}${region}.${partitionOf(region).domain}`;
+  const older = /^(us-(east-1|west-[12]|gov-west-1)|eu-west-1|ap-(southeast-[12]|northeast-1)|sa-east-1)$/;
+  const { domain } = partitionOf(region);
+  return `http://${bucket}.s3-website${older.test(region) ? '-' : '.'}${region}.${domain}`;
 }
 
 /** The statements that are not ours. A policy with a single one may have no list. */
 function others(policy: Policy | null): Policy['Statement'] {
   return [policy?.Statement ?? []].flat().filter(({ Sid }) => Sid !== sid);
-}
-
-function partitionOf(region: string): { name: string; domain: string } {
-  if (region.startsWith('cn-')) return { name: 'aws-cn', domain: 'amazonaws.com.cn' };
-  return { name: region.startsWith('us-gov-') ? 'aws-us-gov' : 'aws', domain: 'amazonaws.com' };
 }
 
 // ---- command line: leave out when copying ----

@@ -209,7 +209,7 @@ test('keys of all sorts go up and down through a URL; those that no client sends
 test.skipIf(!findProgram('curl'))('the curl command works in a shell, with odd keys too', async () => {
   await makeBucket();
   const shell = (command: string) => promisify(execFile)('sh', ['-c', command], { cwd: folder });
-  const name = "-it's $(touch oops) é.txt";
+  const name = "-it's $(touch oops) é {a,b}[1-2].txt";
   const key = `in/${name}`;
   await writeFile(join(folder, name), 'from a file');
   const put = await timeLimitedUrl(connect, {
@@ -233,6 +233,12 @@ test.skipIf(!findProgram('curl'))('the curl command works in a shell, with odd k
   expect(curlCommand({ method: 'GET', headers: {}, url: 'http://x/folder/?y=z' })).toContain('--output ./file ');
   expect(curlCommand({ method: 'GET', headers: {}, url: 'http://x/a%0Ab%2Fc?y=z' })).toContain('--output ./a_b_c ');
   await expect(shell(curlCommand(await timeLimitedUrl(connect, { bucket, key: 'no such' })))).rejects.toThrow('404');
+  // A refused upload is an error, and S3's words are shown.
+  const taken = await timeLimitedUrl(connect, { bucket, key, method: 'PUT', createOnly: true });
+  await expect(shell(curlCommand(taken))).rejects.toMatchObject({
+    code: 22,
+    stdout: expect.stringContaining('<Code>PreconditionFailed</Code>'),
+  });
 });
 
 test('what S3 would refuse is refused before anything is sent', async () => {

@@ -43,8 +43,13 @@ async function watched(): Promise<{ proxy: Awaited<ReturnType<typeof startProxy>
 
 test('it is turned on, suspended and turned on again, and left alone where it is so already', async () => {
   const bucket = await makeBucket('states');
+  const { client: unused, sent: asked } = withFaults(s3());
+  // Suspended for the first time, it could never be as it was.
+  expect(await preventDeletion(unused, { bucket, versioning: 'Suspended' })).toEqual({
+    ...{ bucket, versioning: null, mfaDelete: false, changed: false },
+  });
+  expect(asked).toEqual(['GetBucketVersioning']);
   for (const [versioning, changed] of [
-    ['Suspended', true],
     ['Enabled', true],
     ['Enabled', false],
     ['Suspended', true],
@@ -86,12 +91,17 @@ test('the command says what it did, and how to take it back', async () => {
   expect(first.stdout).toMatch(
     /^Undo: npx tsx recipes\/s3\/11-prevent-deletion.ts paws-example-command --suspend --local/m,
   );
+  expect(first.stdout).toContain('wait 15 minutes before you write');
   const second = await run(`${command} --json`);
   expect(second).toMatchObject({ code: 0, stderr: '' });
   expect(JSON.parse(second.stdout)).toEqual({
     ...{ bucket: 'paws-example-command', versioning: 'Enabled', mfaDelete: false, changed: false },
   });
-  expect(await run(`${command} --suspend`)).toMatchObject({ code: 0, stderr: '' });
+  const unasked = await run(`${command} --suspend`);
+  expect(unasked).toMatchObject({ code: 2, stdout: '' });
+  expect(unasked.stderr).toContain('Suspend versioning of paws-example-command? What is overwritten');
+  expect(await client.send(new GetBucketVersioningCommand({ Bucket: bucket }))).toMatchObject({ Status: 'Enabled' });
+  expect(await run(`${command} --suspend --yes`)).toMatchObject({ code: 0, stderr: '' });
   expect(await client.send(new GetBucketVersioningCommand({ Bucket: bucket }))).toMatchObject({ Status: 'Suspended' });
 });
 
@@ -123,11 +133,30 @@ test('MFA delete is turned on and off with device and code in one header', async
   expect(inputs).toHaveLength(2);
 });
 
+test('a change of MFA delete alone leaves versioning as it is, but where it needs it', async () => {
+  const change = async (mfaDelete: boolean, Status?: string, MFADelete?: string) => {
+    const inputs: object[] = [];
+    const had = { operation: 'GetBucketVersioning', output: { Status, MFADelete } };
+    const put = { operation: 'PutBucketVersioning', output: {}, answered: (input: object) => inputs.push(input) };
+    const { client: one } = withFaults(s3(), had, put);
+    const { bucket: _, ...result } = await preventDeletion(one, { bucket: own, mfaDelete, ...mfa });
+    return { ...result, sent: inputs.map((input) => Reflect.get(input, 'VersioningConfiguration')) };
+  };
+  expect(await change(false, 'Suspended', 'Enabled')).toEqual({
+    ...{ versioning: 'Suspended', mfaDelete: false, changed: true },
+    sent: [{ Status: 'Suspended', MFADelete: 'Disabled' }],
+  });
+  expect(await change(true, 'Suspended')).toMatchObject({ sent: [{ Status: 'Suspended', MFADelete: 'Enabled' }] });
+  expect(await change(true)).toMatchObject({ sent: [{ Status: 'Enabled', MFADelete: 'Enabled' }] });
+  expect(await change(false)).toEqual({ versioning: null, mfaDelete: false, changed: false, sent: [] });
+});
+
 test('without MFA delete no code and no word of it is sent', async () => {
   const bucket = await makeBucket('plain');
   const inputs: object[] = [];
+  const status = { operation: 'GetBucketVersioning', output: { Status: 'Enabled' }, after: 1 };
   const watch = { operation: 'PutBucketVersioning', output: {}, answered: (input: object) => inputs.push(input) };
-  const { client: one } = withFaults(s3(), watch);
+  const { client: one } = withFaults(s3(), status, watch);
   await preventDeletion(one, { bucket, ...mfa });
   await preventDeletion(one, { bucket, mfaDelete: false, versioning: 'Suspended', ...mfa });
   expect(inputs).toEqual([
@@ -180,9 +209,10 @@ test('MFA delete is told of before it is turned on, and needs a yes', async () =
   expect(stderr).toContain("Only the root user's access keys, over HTTPS, can turn MFA delete on.");
   const { Status } = await client.send(new GetBucketVersioningCommand({ Bucket: bucket }));
   expect(Status).toBeUndefined();
-  const done = await run(`npx tsx ${file} paws-example-asked ${options} --yes --json`);
-  expect(done).toMatchObject({ code: 0, stderr: '' });
-  expect(JSON.parse(done.stdout)).toMatchObject({ versioning: 'Enabled', mfaDelete: true, changed: true });
+  const done = await run(`npx tsx ${file} paws-example-asked ${options} --yes`, { terminal: { columns: 120 } });
+  expect(done).toMatchObject({ code: 0, stdout: expect.stringMatching(/mfa delete +yes\s+changed +yes/) });
+  // Without device and code, --suspend would be refused.
+  expect(done.stdout).not.toContain('Undo:');
 });
 
 test.each([

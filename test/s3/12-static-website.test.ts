@@ -13,11 +13,23 @@ import {
   PutBucketWebsiteCommand,
   PutObjectCommand,
 } from '@aws-sdk/client-s3';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
+import { isPublic } from '../../recipes/s3/12-helpers/bucket-settings.ts';
 import { closeWebsite, staticWebsite, websiteUrl } from '../../recipes/s3/12-static-website.ts';
 import { chromium, startChromium } from '../browser.ts';
 import { type ClientFault, withFaults } from '../faults.ts';
 import { testRecipe } from '../harness.ts';
+
+/** The recipe's pauses, in milliseconds. They are not slept through. */
+const pauses = vi.hoisted((): number[] => []);
+vi.mock('node:timers/promises', async (original) => {
+  const { setTimeout: sleep, ...rest } = await original<typeof import('node:timers/promises')>();
+  const brief: typeof sleep = (milliseconds = 0, ...more) => {
+    pauses.push(milliseconds);
+    return sleep(10, ...more);
+  };
+  return { ...rest, setTimeout: brief };
+});
 
 const { bucket: own, run, file, folder, s3 } = testRecipe(import.meta);
 const client = s3();
@@ -225,6 +237,8 @@ test("a bucket that is public by somebody's own statement stays so, and one with
     Principal: { AWS: '*' },
     Action: 's3:GetObject',
     Resource: `arn:aws:s3:::${bucket}/a`,
+    // For S3, this is public: anybody can send such a header.
+    Condition: { StringLike: { 'aws:Referer': 'https://example.com/*' } },
   };
   const policy = { Version: '2012-10-17', Statement: [other] };
   await client.send(new PutBucketPolicyCommand({ Bucket: bucket, Policy: JSON.stringify(policy) }));
@@ -275,6 +289,62 @@ test('whatever fails, the bucket is as closed as before, or the error says what 
   expect(await settings(bucket)).toMatchObject({ policy: null, block: opened });
 });
 
+test('a policy that is denied just after opening is tried again for a while, and not where nothing was opened', async () => {
+  const bucket = await makeBucket('late');
+  const directory = makeFolder('late');
+  const attempt = async (...faults: ClientFault[]) => {
+    pauses.length = 0;
+    const { client: one, sent } = withFaults(s3(), ...faults);
+    const name = await staticWebsite(one, { bucket, directory }).then(
+      () => 'done',
+      (error) => error.name,
+    );
+    return [name, sent.filter((operation) => operation === 'PutBucketPolicy').length, ...pauses];
+  };
+  const denied = { operation: 'PutBucketPolicy', error: 'AccessDenied' };
+  expect(await attempt(denied)).toEqual(['AccessDenied', 6, 3000, 3000, 3000, 3000, 3000]);
+  expect(await settings(bucket)).toEqual(untouched);
+  expect(await attempt({ ...denied, error: 'MalformedPolicy' })).toEqual(['MalformedPolicy', 1]);
+  expect(await attempt({ ...denied, times: 2 })).toEqual(['done', 3, 3000, 3000]);
+  expect(await settings(bucket)).toMatchObject({ block: opened, policy: { Statement: [ours(bucket)] } });
+  expect(await attempt(denied)).toEqual(['AccessDenied', 1]);
+});
+
+test('an interrupt while it waits closes what was opened, though the policy may not be taken back', async () => {
+  const bucket = await makeBucket('waiting');
+  const stop = new AbortController();
+  const denied = { operation: 'PutBucketPolicy', error: 'AccessDenied' };
+  const helpless = { operation: 'DeleteBucketPolicy', error: 'AccessDenied' };
+  const { client: one } = withFaults(s3(), denied, helpless);
+  const onProgress = (text: string) => text === 'bucket policy' && setTimeout(() => stop.abort());
+  const publishing = staticWebsite(one, { bucket, directory: makeFolder('waiting'), signal: stop.signal, onProgress });
+  await expect(publishing).rejects.toThrow(/^AccessDenied \([^;]*$/);
+  expect(await settings(bucket)).toEqual(untouched);
+});
+
+test.each([
+  [{}, true],
+  [{ Principal: { AWS: ['*'] } }, true],
+  [{ Principal: { AWS: 'arn:aws:iam::123456789012:root' } }, false],
+  [{ Effect: 'Deny' }, false],
+  [{ Condition: { StringLike: { 'aws:Referer': 'https://example.com/*' } } }, true],
+  [{ Condition: { StringEquals: { 'aws:UserAgent': 'fixed' } } }, true],
+  [{ Condition: { Bool: { 'aws:SecureTransport': 'true' } } }, true],
+  [{ Condition: { StringEquals: { 'aws:SourceVpc': 'vpc-91237329' } } }, false],
+  [{ Condition: { stringEquals: { 'AWS:sourcevpce': ['vpce-1', 'vpce-2'] } } }, false],
+  [{ Condition: { StringLike: { 'aws:SourceVpc': 'vpc-*' } } }, true],
+  [{ Condition: { StringEquals: { 'aws:SourceVpce': ['vpce-1', 'vpce-?'] } } }, true],
+  [{ Condition: { StringNotEquals: { 'aws:SourceVpc': 'vpc-91237329' } } }, true],
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: a variable of IAM's
+  [{ Condition: { StringEquals: { 'aws:userid': '${aws:username}' } } }, true],
+  [{ Condition: { IpAddress: { 'aws:SourceIp': ['192.0.2.0/24', '2001:db8::/32'] } } }, false],
+  [{ Condition: { IpAddress: { 'aws:SourceIp': '0.0.0.0/1' } } }, true],
+  [{ Condition: { IpAddress: { 'aws:SourceIp': ['192.0.2.0/24', '::/0'] } } }, true],
+  [{ Condition: { Bool: { a: 'b' }, StringEquals: { 'aws:PrincipalOrgID': 'o-1234567890' } } }, false],
+])('whether a statement is public: %o %s', (more, result) => {
+  expect(isPublic({ Effect: 'Allow', Principal: '*', ...more })).toBe(result);
+});
+
 test('an interrupt closes what was opened', async () => {
   const bucket = await makeBucket('stopped');
   const stop = new AbortController();
@@ -286,7 +356,12 @@ test('an interrupt closes what was opened', async () => {
 
 test('what does not fit is refused before anything is sent', async () => {
   const bucket = await makeBucket('refused');
-  const directory = makeFolder('refused', { 'page.html': 'x', 'sub/page.html': 'x' });
+  const directory = makeFolder('refused', {
+    'page.html': 'x',
+    'sub/page.html': 'x',
+    '.hidden.html': 'x',
+    'sub/.404.html': 'x',
+  });
   const { client: watched, sent } = withFaults(s3());
   const refused: [object, string][] = [
     [{}, 'there is no file index.html in'],
@@ -294,10 +369,22 @@ test('what does not fit is refused before anything is sent', async () => {
     [{ indexDocument: 'page.html', errorDocument: 'lost.html' }, 'there is no file lost.html in'],
     [{ indexDocument: 'sub/page.html' }, 'without slashes, not "sub/page.html"'],
     [{ indexDocument: 'sub' }, 'there is no file sub in'],
+    // These files are there, but 3.16 leaves them out, or they have another key.
+    [{ indexDocument: '.hidden.html' }, '.hidden.html is not uploaded'],
+    [{ indexDocument: 'page.html', errorDocument: 'sub/.404.html' }, 'sub/.404.html is not uploaded'],
+    [{ indexDocument: 'page.html', errorDocument: './page.html' }, './page.html is not uploaded'],
+    [{ indexDocument: 'page.html', errorDocument: '../refused/page.html' }, 'is not uploaded'],
+    [{ indexDocument: 'page.html', errorDocument: '/page.html' }, '/page.html is not uploaded'],
   ];
   for (const [options, words] of refused) {
     await expect(staticWebsite(watched, { bucket, directory, ...options }), words).rejects.toThrow(RangeError);
     await expect(staticWebsite(watched, { bucket, directory, ...options }), words).rejects.toThrow(words);
+  }
+  for (const region of ['eusc-de-east-1', 'us-iso-east-1', 'us-isob-west-1', 'eu-isoe-west-1']) {
+    const { client: far, sent } = withFaults(s3(region));
+    const publishing = staticWebsite(far, { bucket, directory, indexDocument: 'page.html' });
+    await expect(publishing, region).rejects.toThrow(`websites in ${region} have other addresses`);
+    expect(sent, region).toEqual([]);
   }
   expect(sent).toEqual([]);
   const elsewhere = { bucket, directory, indexDocument: 'page.html', errorDocument: 'sub/page.html' };

@@ -1,4 +1,5 @@
-/** Reads the settings of a bucket that make it a website, and puts them back, for 3.12. */
+/** Reads, judges and puts back the settings of a bucket that make it a website, for 3.12. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   DeleteBucketPolicyCommand,
   DeleteBucketWebsiteCommand,
@@ -14,7 +15,7 @@ import {
 
 /** A bucket's policy, as far as it matters here. */
 export interface Policy {
-  Statement: { Sid?: string; Effect?: string; Principal?: unknown; Condition?: unknown }[];
+  Statement: { Sid?: string; Effect?: string; Principal?: unknown; Condition?: Record<string, object> }[];
 }
 
 /** What a bucket has of that which makes a website; null for what it hasn't. */
@@ -49,4 +50,44 @@ export async function putPolicy(s3: S3Client, bucket: string, policy: Policy | n
 export async function putWebsite(s3: S3Client, bucket: string, website: WebsiteConfiguration | null): Promise<void> {
   if (!website) await s3.send(new DeleteBucketWebsiteCommand({ Bucket: bucket }));
   else await s3.send(new PutBucketWebsiteCommand({ Bucket: bucket, WebsiteConfiguration: website }));
+}
+
+/**
+ * Sends something again while it is denied, six times in 15 seconds: a change of settings that allows it may take a
+ * while.
+ */
+export async function whileDenied<Answer>(send: () => Promise<Answer>, signal?: AbortSignal): Promise<Answer> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await send();
+    } catch (error) {
+      if ((error as Error).name !== 'AccessDenied' || tries === 6) throw error;
+      // Interrupted, it is denied still.
+      await sleep(3000, undefined, { signal }).catch(() => {
+        throw error;
+      });
+    }
+  }
+}
+
+/** By a fixed value of one of these, a condition makes a statement for everybody one that S3 doesn't call public. */
+const limits = [
+  ...['SourceIp', 'SourceArn', 'SourceVpc', 'SourceVpce', 'SourceOwner', 'SourceAccount'].map((name) => `aws:${name}`),
+  ...['aws:userid', 'aws:PrincipalOrgID', 's3:DataAccessPointArn', 's3:DataAccessPointAccount'],
+].map((key) => key.toLowerCase());
+
+/**
+ * Whether a statement lets everybody in, as Block Public Access sees it. In doubt it does.
+ *
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/access-control-block-public-access.html
+ */
+export function isPublic({ Effect, Principal, Condition = {} }: Policy['Statement'][number]): boolean {
+  if (Effect !== 'Allow' || !/"\*"/.test(`${JSON.stringify(Principal)}`)) return false;
+  // `StringNotEquals` and its like leave nearly everybody in; so do wildcards, variables and networks wider than /8.
+  const fixed = (value: string) => !/[*?]|\$\{|\/[0-7]$/.test(value);
+  return !Object.entries(Condition).some(
+    ([operator, keys]) =>
+      /^(String(Equals(IgnoreCase)?|Like)|Arn(Equals|Like)|IpAddress)$/i.test(operator) &&
+      Object.entries(keys).some(([key, values]) => limits.includes(key.toLowerCase()) && [values].flat().every(fixed)),
+  );
 }
