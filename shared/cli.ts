@@ -125,8 +125,9 @@ export function s3Object(uri: string): { bucket: string; key: string } {
 
 /** Takes apart an argument that names a bucket, or all keys in it that begin alike: `s3://BUCKET/PREFIX`. */
 export function s3Prefix(uri: string): { bucket: string; prefix: string } {
-  const [, bucket, prefix = ''] = /^s3:\/\/([^/]+)(?:\/(.*))?$/s.exec(uri) ?? [];
-  if (!bucket) throw new InvalidArgumentError('It does not begin with s3://BUCKET.');
+  // A bare slash may be what is left of s3://BUCKET/$PREFIX where the variable is empty.
+  const [, bucket, prefix = ''] = /^s3:\/\/([^/]+)(?:\/(.+))?$/s.exec(uri) ?? [];
+  if (!bucket) throw new InvalidArgumentError('It is neither s3://BUCKET nor s3://BUCKET/PREFIX.');
   return { bucket, prefix };
 }
 

@@ -53,8 +53,8 @@ export function transferred({ bytes: done, total }: { bytes: number; total: numb
 let begun: { at: number; bytes: number } | undefined;
 
 /** Formats a number of bytes for people: `1.5 MiB`. For `print`. */
-export function bytes(size: number): string {
-  return prettyBytes(size, { binary: true });
+export function bytes(size: number | null): string {
+  return size === null ? '-' : prettyBytes(size, { binary: true });
 }
 
 /** Tells people, on standard error and only on a terminal, of what they should know and a program need not. */

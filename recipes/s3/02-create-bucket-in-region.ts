@@ -16,17 +16,19 @@
  * no constraint means. `EU` is the old name of eu-west-1. GetBucketLocation speaks that old language still, `EU`
  * for some buckets and nothing at all for us-east-1; AWS recommends HeadBucket instead.
  *
- * A client of another region gets `PermanentRedirect` (301) or `AuthorizationHeaderMalformed` from S3. Best make one
- * of the bucket's own region, as in the second example. `new S3Client({ followRegionRedirects: true })` sends each
- * call a second time to the right region; that fails for a stream as the body, and a presigned URL (3.10) stays
- * signed for the wrong region.
+ * A client of another region gets `PermanentRedirect` (301), `IllegalLocationConstraintException` (400) or
+ * `AuthorizationHeaderMalformed` (400) from S3. Best make one of the bucket's own region, as in the second example.
+ * `new S3Client({ followRegionRedirects: true })` sends a call again to the right region after the first two, not
+ * after the third; that fails for a stream as the body, and a presigned URL (3.10) stays signed for the wrong region.
  *
  * HeadBucket needs no permission to tell the region: of a bucket that you may not list it says 403, and where it is.
- * So a name alone tells strangers the region, and whether the bucket exists.
+ * (With `s3:ListBucket` it says 200; the other permissions below are for creating.) So a name alone tells strangers the
+ * region, and whether the bucket exists.
  *
- * Newer regions are off until you turn them on (1.6 lists those that are on). China and GovCloud have accounts
- * of their own. A misspelt region is a server that can't be found. An IAM policy can limit where buckets are made
- * with the conditions `s3:locationconstraint` or `aws:RequestedRegion`.
+ * Newer regions are off until you turn them on (1.6 lists those that are on). One that is off refuses your credentials
+ * as if they were wrong, and so does one that is on with a session token of the global STS endpoint. China and GovCloud
+ * have accounts of their own. A misspelt region is a server that can't be found. An IAM policy can limit where buckets
+ * are made with the conditions `aws:RequestedRegion` or `s3:locationconstraint` (us-east-1 has none).
  *
  * @run npx tsx recipes/s3/02-create-bucket-in-region.ts paws-example eu-west-1 --local
  * @run npx tsx recipes/s3/02-create-bucket-in-region.ts paws-example --local
@@ -84,12 +86,12 @@ export async function createBucketInRegion(
 }
 
 /**
- * Finds the region of any bucket whose name you know, yours or not.
+ * Finds the region of any general purpose bucket whose name you know, yours or not.
  *
  * @param s3 - Of any region of the same partition.
  * @param options.bucket - Name of the bucket.
  * @param options.signal - Stops it.
- * @throws NotFound when there is no such bucket.
+ * @throws NotFound when there is no such bucket; RangeError for a directory bucket.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadBucket.html
  *
  * @example
@@ -101,18 +103,30 @@ export async function findBucketRegion(
   s3: S3Client,
   { bucket, signal }: { bucket: string; signal?: AbortSignal },
 ): Promise<string> {
+  if (bucket.endsWith('--x-s3')) throw new RangeError(`${bucket} is a directory bucket: its zone is in its name`);
   try {
     const { BucketRegion } = await s3.send(new HeadBucketCommand({ Bucket: bucket }), { abortSignal: signal });
     // Other servers than S3 may not tell; they have one region.
     return BucketRegion ?? (await s3.config.region());
   } catch (error) {
     // A bucket in another region is 301 or 400, one that you may not list 403: S3 tells the region all the same.
-    const { name, $response } = error as { name: string; $response?: { headers?: Record<string, string> } };
+    const { name, $response } = error as { name: string; $response?: Answer };
     const region = $response?.headers?.['x-amz-bucket-region'];
     if (region) return region;
     if (name === 'NotFound') throw Object.assign(new Error(`there is no bucket ${bucket}`), { name });
+    // HEAD has no body to say more in.
+    if ($response?.statusCode === 400) {
+      const why = 'the credentials may have expired, or be no good in this region';
+      throw new Error(`S3 answers 400 without a word to HeadBucket: ${why}`, { cause: error });
+    }
     throw error;
   }
+}
+
+/** Of an error's answer, what is read here. */
+interface Answer {
+  statusCode?: number;
+  headers?: Record<string, string>;
 }
 
 // ---- command line: leave out when copying ----

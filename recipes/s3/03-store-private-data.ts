@@ -2,7 +2,7 @@
  * 3.3 Store private data
  *
  * ## Problem
- * You want to keep a text or a file in S3, be sure that it arrived as it was, and that nobody but you can read it.
+ * You want to keep a text or a file in S3, be sure that it arrived as it was, and that no stranger can read it.
  *
  * ## Solution
  * Send the data with its SHA-256 checksum, which S3 compares with what it received, encrypted with S3's key or one
@@ -15,19 +15,22 @@
  *
  * S3 encrypts every object. Without `--kms-key-id` it does so as the bucket is set up: with S3's own key (AES256),
  * unless you chose one of KMS's. Then whoever may read the object can read it. With a KMS key readers need
- * `kms:Decrypt` on that key too, and CloudTrail tells who used it. Such a key costs $1 a month and $0.03 for 10,000
- * uses (us-east-1, 2026), of which the bucket key that is turned on here saves up to 99 %. Delete the key and the
- * data is gone.
+ * `kms:Decrypt` on that key too, and you `kms:GenerateDataKey` besides. Such a key costs $1 a month and $0.03 for 10,000
+ * uses (us-east-1, 2026), of which the bucket key that is turned on here saves up to 99 %; in CloudTrail these uses then
+ * name the bucket, not the object. Delete the key and the data is gone.
  *
- * Keys that you send with each request (SSE-C) are refused with `AccessDenied` in new buckets since April 2026: every
- * reader must have the key, and S3 does not keep it. If AWS must not see the data, encrypt it before you send it.
+ * Keys that you send with each request (SSE-C) are refused with `AccessDenied` since April 2026, in new buckets and in
+ * those of accounts that had no such objects (not in Bahrain and the UAE): every reader must have the key, and S3 does
+ * not keep it. If AWS must not see the data, encrypt it before you send it.
  *
- * 403 is what an anonymous reader gets from your network at this moment. A policy may still let in other accounts or
- * networks: keep Block Public Access on, as it is in a bucket of 3.1. With any other answer the command fails, but the
- * data is stored: look for a bucket policy or an access control list, or delete the object.
+ * 403 is what an anonymous reader gets from your network at this moment; with a KMS key it may be 400, for S3 decrypts
+ * for signed requests only. All in your account who have `s3:GetObject` can read it, and a policy may still let in other
+ * accounts or networks: keep Block Public Access on, as it is in a bucket of 3.1. With any other answer the command
+ * fails, but the data is stored: look for a bucket policy or an access control list, or delete the object.
  *
  * All data is held in memory, standard input too, so 100 MiB are the limit. 3.13 uploads larger files, 3.22 streams.
- * If somebody overwrites the object before it is read back, the error is `PreconditionFailed`.
+ * A file gets no content type of its own here (3.4 sets it). If somebody overwrites the object before it is read back,
+ * the error is `PreconditionFailed`.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @run npx tsx recipes/s3/03-store-private-data.ts s3://paws-example/diary.txt "Dear diary" --local
@@ -45,7 +48,8 @@
  * @permission s3:GetObject on arn:aws:s3:::BUCKET/*
  * @permission kms:GenerateDataKey on arn:aws:kms:*:*:key/KEY
  * @permission kms:Decrypt on arn:aws:kms:*:*:key/KEY
- * @cost $0.023 a GB a month in us-east-1 until you delete it, and $0.005 for a thousand uploads
+ * @cost $0.023 a GB a month in us-east-1 until you delete it, $0.005 for a thousand uploads, and $0.09
+ *   a GB for reading back outside AWS, after the first 100 GB a month
  * @undo npx tsx recipes/setup/16-delete-resource.ts s3://{bucket}/{key} --local --yes
  * @emulator LocalStack lets anybody read everything, so there it is not asked without credentials; versitygw answers
  *   403. LocalStack takes any KMS key, one that does not exist too.
@@ -79,7 +83,7 @@ export interface StoredData {
 const limit = 100 * 2 ** 20;
 
 /**
- * Stores data that only you can read, reads it back and compares.
+ * Stores data that no stranger can read, reads it back and compares.
  *
  * @param s3 - Of the bucket's region.
  * @param options.bucket - Name of the bucket.
@@ -89,9 +93,10 @@ const limit = 100 * 2 ** 20;
  * @param options.checkAnonymous - Asks for the object without credentials, too. True by default.
  * @param options.signal - Stops it; then the object is stored whole or not at all.
  * @param options.onProgress - Called with a text for people.
- * @returns What was stored. It is private if `anonymousStatus` is 403.
+ * @returns What was stored. It is private if `anonymousStatus` is 403, or 400 with a KMS key.
  * @throws RangeError when there is more data than the limit, or the key is too long; NoSuchBucket, AccessDenied;
- *   PreconditionFailed when somebody overwrote it meanwhile; Error when what came back is something else.
+ *   PreconditionFailed when somebody overwrote it meanwhile; Error when what came back is something else. The message
+ *   says so where the data is stored all the same.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html
  *
  * @example
@@ -115,7 +120,7 @@ export async function storePrivateData(
   const keyLength = Buffer.byteLength(key);
   if (keyLength < 1 || keyLength > 1024) throw new RangeError(`a key has 1 to 1,024 bytes, not ${keyLength}`);
   if (kmsKeyId === '') throw new RangeError('the id of the KMS key is empty');
-  const data = await readAll(body);
+  const data = await readAll(body, signal);
   const object = { Bucket: bucket, Key: key };
 
   // The checksum is made before anything can go wrong on the way: S3 stores nothing that does not fit it.
@@ -134,11 +139,20 @@ export async function storePrivateData(
     { abortSignal: signal },
   );
 
-  // Only what was just stored will do, not what somebody else has put there meanwhile.
-  onProgress?.('reading it back');
-  const got = await s3.send(new GetObjectCommand({ ...object, IfMatch: stored.ETag }), { abortSignal: signal });
   const hash = createHash('sha256');
-  for await (const chunk of got.Body as AsyncIterable<Uint8Array>) hash.update(chunk);
+  let anonymousStatus: number | null = null;
+  try {
+    // Only what was just stored will do, not what somebody else has put there meanwhile.
+    onProgress?.('reading it back');
+    const got = await s3.send(new GetObjectCommand({ ...object, IfMatch: stored.ETag }), { abortSignal: signal });
+    for await (const chunk of got.Body as AsyncIterable<Uint8Array>) hash.update(chunk);
+    if (checkAnonymous) anonymousStatus = await askAnonymously(s3, object, signal);
+  } catch (cause) {
+    // It must not look as if nothing were there now.
+    const { name, message } = cause as Error;
+    const told = `s3://${bucket}/${key} is stored, but could not be checked: ${message}`;
+    throw Object.assign(new Error(told, { cause }), { name });
+  }
   if (hash.digest('base64') !== checksum) throw new Error(`s3://${bucket}/${key} comes back as other data than stored`);
 
   return {
@@ -147,7 +161,7 @@ export async function storePrivateData(
     versionId: stored.VersionId ?? null,
     encryption: stored.ServerSideEncryption ?? null,
     kmsKeyId: stored.SSEKMSKeyId ?? null,
-    anonymousStatus: checkAnonymous ? await askAnonymously(s3, object, signal) : null,
+    anonymousStatus,
   };
 }
 
@@ -175,10 +189,14 @@ async function askAnonymously(s3: S3Client, object: { Bucket: string; Key: strin
 }
 
 /** All of a body in memory, if it is not too much. */
-async function readAll(body: string | Uint8Array | AsyncIterable<Uint8Array>): Promise<Uint8Array> {
+async function readAll(
+  body: string | Uint8Array | AsyncIterable<Uint8Array>,
+  signal?: AbortSignal,
+): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];
   let size = 0;
   for await (const chunk of typeof body === 'string' || body instanceof Uint8Array ? [Buffer.from(body)] : body) {
+    signal?.throwIfAborted();
     size += chunk.length;
     if (size > limit) throw new RangeError('there are over 100 MiB: 3.13 uploads large files, 3.22 streams');
     chunks.push(chunk);
@@ -204,6 +222,7 @@ recipe(import.meta, (command) =>
       print(result, { size: bytes });
       sayUndo(result);
       const status = result.anonymousStatus ?? 403;
-      if (status !== 403) throw new Error(`It is stored, but without credentials the answer is ${status}, not 403.`);
+      const refused = status === 403 || (status === 400 && result.kmsKeyId !== null);
+      if (!refused) throw new Error(`It is stored, but without credentials the answer is ${status}, not 403.`);
     }),
 );

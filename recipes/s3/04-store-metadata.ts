@@ -17,17 +17,18 @@
  * words of its own: other programs must decode, too. Control characters are refused here, for S3 leaves values that
  * can't be printed out of its answers, and only tells how many there are (`missing`).
  *
- * Metadata is changed only by a copy of the object (3.7), and no list or search of objects shows it. It is not
- * encrypted with the object's key, and it shows up in logs: keep secrets out of it.
+ * Metadata is changed only by a copy of the object (3.7), and no list of objects shows it, only a table of S3 Metadata.
+ * It is not encrypted with the object's key, and everybody who may read the object sees it: keep secrets out of it.
  *
- * Tags are for AWS itself: policies, lifecycle rules (3.17) and cost reports know them. There are 10 at most, and
- * PutObjectTagging changes them at any time. They cost a little each month.
+ * Tags are for AWS itself: policies, lifecycle rules (3.17) and replication know them; bills know a bucket's tags only.
+ * There are 10 at most, and PutObjectTagging changes them at any time. They cost a little each month. All headers
+ * together may have 8 KB, in which each character of a tag beyond ASCII takes six bytes or more.
  *
  * Annotations (PutObjectAnnotation) fit better for more than 2 KB, for JSON, and for what is learned after the upload:
  * up to 1,000 for each object, each up to 1 MiB of text, written and read by calls of their own.
  *
- * An object that has this key already is overwritten, with its metadata and tags. Without a content type S3 would say
- * `application/octet-stream`, and browsers would save the object instead of showing it.
+ * An object that has this key already is overwritten, with its metadata and tags. Without a content type the SDK would
+ * send `application/octet-stream`, and browsers would save the object instead of showing it.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @run npx tsx recipes/s3/04-store-metadata.ts s3://paws-example/menu.html "<h1>Menu</h1>" --metadata Title=Menü author=Zoë --tag project=café --cache-control max-age=3600 --local
@@ -85,11 +86,12 @@ export interface ObjectMetadata {
  * @param options.body - A text (stored as UTF-8) or bytes.
  * @param options.metadata - Names of letters, digits, hyphens and the like, and values of any characters: 2 KB in all.
  * @param options.tags - Up to 10. None by default.
- * @param options.contentType - By the ending of the key by default.
+ * @param options.contentType - By the ending of the key by default, with a charset for a text only.
  * @param options.cacheControl - `max-age=3600`. None by default.
  * @param options.downloadName - Browsers save the object under this name. Left to them by default.
  * @param options.signal - Stops it; the object is stored whole or not at all.
- * @throws RangeError that names the rule that metadata, a tag or a header breaks; NoSuchBucket, AccessDenied.
+ * @throws RangeError that names the rule that metadata, a tag or a header breaks; NoSuchBucket, AccessDenied. The message
+ *   says so where the object is stored all the same.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
  *
  * @example
@@ -121,22 +123,32 @@ export async function storeMetadata(
   for (const header of [contentType, cacheControl ?? '']) {
     if (!/^[ -~]*$/.test(header)) throw new RangeError(`"${header}" is not plain ASCII, as a header must be`);
   }
+  if (/\p{Cs}/u.test(downloadName ?? '')) throw new RangeError('the download name has half a character');
 
   const encoded = Object.entries(metadata).map(([name, value]) => [name.toLowerCase(), encodeText(value)]);
-  const pairs = Object.entries(tags).map((pair) => pair.map(encodeURIComponent).join('='));
+  const tagging = Object.entries(tags).map((pair) => pair.map(encodeURIComponent).join('='));
+  const contentDisposition = downloadName === undefined ? undefined : disposition(downloadName);
+  const size = [encoded, tagging, contentType, cacheControl, contentDisposition].join().length;
+  if (size > 8192) throw new RangeError(`S3 takes 8,192 bytes of headers: metadata, tags and the rest have ${size}`);
   const put = new PutObjectCommand({
     Bucket: bucket,
     Key: key,
     Body: body,
     Metadata: Object.fromEntries(encoded),
     // An empty header would ask for the permission to tag, too.
-    Tagging: pairs.join('&') || undefined,
+    Tagging: tagging.join('&') || undefined,
     ContentType: contentType,
     CacheControl: cacheControl,
-    ContentDisposition: downloadName === undefined ? undefined : disposition(downloadName),
+    ContentDisposition: contentDisposition,
   });
-  await s3.send(put, { abortSignal: signal });
-  return readMetadata(s3, { bucket, key, signal });
+  const { ETag } = await s3.send(put, { abortSignal: signal });
+  const result = await readMetadata(s3, { bucket, key, signal }).catch((cause: Error) => {
+    // It must not look as if nothing were there now.
+    const told = `s3://${bucket}/${key} is stored, but could not be read back: ${cause.message}`;
+    throw Object.assign(new Error(told, { cause }), { name: cause.name });
+  });
+  if (result.etag !== ETag) throw new Error(`s3://${bucket}/${key} was stored, and overwritten since`);
+  return result;
 }
 
 /**
@@ -194,9 +206,9 @@ function checkTags(tags: Record<string, string>): void {
   const pairs = Object.entries(tags);
   if (pairs.length > 10) throw new RangeError(`an object may have 10 tags, not ${pairs.length}`);
   for (const [name, value] of pairs) {
-    // Characters as Unicode counts them, not JavaScript.
-    if (name === '' || [...name].length > 128) throw new RangeError(`a tag's name has 1 to 128 characters: "${name}"`);
-    if ([...value].length > 256) throw new RangeError(`the value of the tag "${name}" has over 256 characters`);
+    // S3 counts as JavaScript does, in UTF-16.
+    if (name === '' || name.length > 128) throw new RangeError(`a tag's name has 1 to 128 characters: "${name}"`);
+    if (value.length > 256) throw new RangeError(`the value of the tag "${name}" has over 256 characters`);
     if (/^aws:/i.test(name)) throw new RangeError(`"${name}" begins with aws:, which only AWS may use`);
     if (!/^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$/u.test(`${name}${value}`)) {
       throw new RangeError(`the tag "${name}" may have letters, digits, spaces and + - = . _ : / @ only`);

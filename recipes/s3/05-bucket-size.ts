@@ -6,25 +6,26 @@
  * and how much of it is old versions and parts of unfinished uploads, which cost as well and show in no list of objects.
  *
  * ## Solution
- * List all versions and add up their sizes; then list the unfinished uploads, and the parts of each. S3 gives 1,000
- * entries a call, and where the next begin. So that a large bucket doesn't take one call after the other, the keys are
- * split while they are discovered (05-helpers/split-list.ts), and up to 32 stretches are listed at once.
+ * List the unfinished uploads, those under way too, and the parts of each; then list all versions and add up their sizes.
+ * S3 gives 1,000 entries a call, and where the next begin. So that a large bucket doesn't take one call after the other,
+ * the keys are split while they are discovered (05-helpers/split-list.ts), and up to 32 stretches are listed at once.
  *
  * ## Discussion
  * `--current` counts only what is current, for which `s3:ListBucket` is enough. Without that right a list is 403
- * `AccessDenied`, and so is any object that isn't there: only who may list gets to know by a 404 that it isn't.
+ * `AccessDenied`, and so is any object that isn't there: only who may list gets to know by a 404 that it isn't. The parts
+ * of an upload encrypted with a KMS key need `kms:Decrypt` on it.
  *
- * Sizes are what is stored. The infrequent access classes and Glacier Instant Retrieval bill an object as 128 KB at
- * least, so the smaller ones are counted apart in each class.
+ * Sizes are those of the data, without annotations; 3.25 tells what is billed. The infrequent access classes and Glacier
+ * Instant Retrieval bill an object as 128 KB at least, so the smaller ones are counted apart in each class. GLACIER and
+ * DEEP_ARCHIVE add 40 KB to each object, and bill parts as STANDARD.
  *
  * A million versions are 1,000 calls: $0.005 in us-east-1, and where a call takes 100 ms, 100 s one after the other.
  * Splitting costs calls, too, up to half as many again in most buckets, and never more than as many again and 512. It
- * is done only while this process has nothing to do but wait. Memory doesn't grow with the bucket: prefixes are named
- * up to 1,000, by the first "/"; whatever comes under others then is in one row without a name.
+ * is done only while this process has nothing to do but wait. Memory doesn't grow with the bucket: only the first 1,000
+ * prefixes that are met, which need not be the largest, have rows of their own; the others share one.
  *
  * A list is no snapshot: what is written meanwhile may be in it or not, and an object that is overwritten is counted
- * once or twice. S3 sorts keys by the bytes of UTF-8, not as JavaScript does. Directory buckets don't sort at all, and
- * are refused.
+ * once or twice. Directory buckets don't sort their keys, and are refused.
  *
  * For buckets of billions, let S3 count: 3.24 reads yesterday's size from CloudWatch at once, for the whole bucket;
  * 3.26 adds up an inventory. 3.21 aborts unfinished uploads, 3.17 expires old versions by rule.
@@ -49,7 +50,7 @@
  * @permission s3:ListBucketVersions on arn:aws:s3:::BUCKET
  * @permission s3:ListBucketMultipartUploads on arn:aws:s3:::BUCKET
  * @permission s3:ListMultipartUploadParts on arn:aws:s3:::BUCKET/*
- * @cost nothing that lasts: $0.005 for listing a million versions, and as much for 1,000 unfinished uploads
+ * @cost nothing that lasts: $0.005 to $0.01 for listing a million versions, and $0.005 for 1,000 unfinished uploads
  * @undo nothing
  * @emulator LocalStack has STANDARD for every version's class, and lists all versions of a bucket without versioning in
  *   one page. It mixes encoded and plain keys in lists: uploads to keys with + or % are not found there, nor the next page
@@ -103,7 +104,7 @@ export interface ClassAmounts extends Amounts {
 
 /** What there is under one prefix. */
 export interface PrefixAmounts extends Amounts {
-  /** To the first "/" after the prefix that was asked for; empty: keys without one; null: all that are over 1,000. */
+  /** To the first "/" after the prefix asked for; just that prefix: keys without one; null: all that are over 1,000. */
   prefix: string | null;
 }
 
@@ -198,18 +199,7 @@ export async function bucketSize(
     onProgress?.(`${(total.objects + total.oldVersions).toLocaleString('en-US')} listed`);
   };
 
-  // The list of versions says which of them are current, so one list does for both.
-  const list = async (after: string | null, next: Next | null) => {
-    const start = next ?? (current ? { StartAfter: after ?? undefined } : { KeyMarker: after ?? undefined });
-    const command = current
-      ? new ListObjectsV2Command({ ...within, ...start })
-      : new ListObjectVersionsCommand({ ...within, ...start });
-    const { entries, page } = await sendList(s3, command, stoppable);
-    return { entries, next: nextOf(page, next) };
-  };
-  await splitList(list, add, { concurrency, hasTime: idleClock() });
-
-  // Of uploads there are few as a rule: one page after the other does. What was sent of each, only its parts tell.
+  // First, for they take most rights. Few as a rule: one page after the other does. Only parts tell how much was sent.
   for (let next: Next | null = {}; next && !current; ) {
     const page: ListOutput = await s3.send(new ListMultipartUploadsCommand({ ...within, ...next }), stoppable);
     const addParts = async ({ Key = '', UploadId, StorageClass = 'STANDARD' }: MultipartUpload) => {
@@ -235,6 +225,18 @@ export async function bucketSize(
     await pMap(page.Uploads ?? [], addIfThere, { concurrency, signal });
     next = nextOf(page, next);
   }
+
+  // The list of versions says which of them are current, so one list does for both.
+  const list = async (after: string | null, next: Next | null) => {
+    const start = next ?? (current ? { StartAfter: after ?? undefined } : { KeyMarker: after ?? undefined });
+    const command = current
+      ? new ListObjectsV2Command({ ...within, ...start })
+      : new ListObjectVersionsCommand({ ...within, ...start });
+    const { entries, page } = await sendList(s3, command, stoppable);
+    return { entries, next: nextOf(page, next) };
+  };
+  await splitList(list, add, { concurrency, hasTime: idleClock() });
+
   const largestFirst = (a: Amounts, b: Amounts) => stored(b) - stored(a);
   const storageClasses = [...classes.values()].sort(largestFirst);
   return { bucket, prefix, ...total, storageClasses, prefixes: [...prefixes.values()].sort(largestFirst) };
@@ -284,8 +286,9 @@ recipe(import.meta, (command) =>
     .action(async (target, options) => {
       const stoppable = { signal: interrupted(), onProgress: progress };
       const result = await bucketSize(connect(S3Client), { ...target, ...options, ...stoppable });
+      const nameOf = (name: string | null) => (name === null ? '(others)' : name || '(none)');
       const largest = (rows: Amounts[], name: string) => {
-        const named = rows.slice(0, 10).map((row) => `${Reflect.get(row, name) ?? 'others'} ${bytes(stored(row))}`);
+        const named = rows.slice(0, 10).map((row) => `${nameOf(Reflect.get(row, name))} ${bytes(stored(row))}`);
         return [...named, ...(rows.length > 10 ? [`${rows.length - 10} more`] : [])].join(', ') || '-';
       };
       print(result, {

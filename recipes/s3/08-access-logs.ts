@@ -10,15 +10,16 @@
  * what is on and what keeps logs from coming. `--off` turns it off and takes the statement out again.
  *
  * ## Discussion
- * Wrong settings are no error: S3 takes them, and no log ever comes. So these are looked at before anything is changed:
- * the target is another bucket, of the same account and region, and logs nothing into this bucket or itself; its
- * default encryption is SSE-S3 (logs don't come with a KMS key); Object Lock and Requester Pays are off; and no Deny
- * in its policy is in the way. A Deny with a condition that is not understood here counts as one that is in the way.
- * Have it spare AWS's services: `"Bool": {"aws:PrincipalIsAWSService": "false"}`.
+ * S3 refuses a target of another account or region; most other wrong settings it takes, and no log ever comes. So these
+ * are looked at before anything is changed: the target is another bucket, of the same account and region, and logs
+ * nothing into this bucket or itself; its default encryption is SSE-S3 (logs don't come with a KMS key); Object Lock
+ * and Requester Pays are off; and no Deny in its policy is in the way. A Deny with a condition that is not understood
+ * here counts as one that is in the way. Have it spare AWS's services:
+ * `"Bool": {"aws:PrincipalIsAWSService": "false"}`. Your organization's policies (RCPs) can deny too, and are not seen.
  *
  * The statement names this bucket and account, so nobody else's bucket can log into yours. It has a Sid of its own;
- * what else is in the policy stays. S3 knows no condition for writing a policy: of two programs that change one at the
- * same time, the last wins and the other's change is lost.
+ * what else is in the policy stays. A policy has at most 20 KB, so a target takes the logs of about 60 buckets. Of two
+ * programs that change a policy at the same time, the last wins: S3 knows no condition for it.
  *
  * Log files get keys such as `PREFIX123456789012/us-east-1/BUCKET/2026/11/28/2026-11-28-00-00-00-1A2B3C4D`, by the
  * day of the requests in them: 3.18 reads those of some days and no others. Most records come within a few hours,
@@ -29,7 +30,8 @@
  * Logging is free, the log files are stored for ever: let 3.17 expire them. What is logged includes your own reading
  * of the bucket's settings.
  *
- * The book let the group LogDelivery write by an access control list. New buckets have none, hence the policy.
+ * The book let the group LogDelivery write by an access control list. New buckets have none, hence the policy; an old
+ * list is not looked at.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example-logs --local
@@ -44,7 +46,8 @@
  *   changed   yes
  * @run npx tsx recipes/s3/08-access-logs.ts paws-example --local
  * @permission s3:ListAllMyBuckets on *
- * @permission s3:GetBucketLogging on arn:aws:s3:::*
+ * @permission s3:GetBucketLogging on arn:aws:s3:::BUCKET
+ * @permission s3:GetBucketLogging on arn:aws:s3:::TARGET
  * @permission s3:PutBucketLogging on arn:aws:s3:::BUCKET
  * @permission s3:GetBucketPolicy on arn:aws:s3:::TARGET
  * @permission s3:PutBucketPolicy on arn:aws:s3:::TARGET
@@ -68,7 +71,7 @@ import {
   S3Client,
 } from '@aws-sdk/client-s3';
 import { GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts';
-import { undo } from '../../shared/undo.ts';
+import { type Made, undo } from '../../shared/undo.ts';
 import { addStatement, isAllowed, type LogRoute, removeStatement, sidOf } from './08-helpers/log-policy.ts';
 import { findProblems, readPolicy } from './08-helpers/log-target.ts';
 
@@ -114,7 +117,8 @@ export async function accessLogs(
   const route = await findRoute(sts, { bucket, target: logs.target, prefix: logs.prefix }, signal);
   const problems = await findProblems(s3, route, signal);
   if (problems.length === 0 && !isAllowed(await readPolicy(s3, logs.target, signal), route)) {
-    problems.push(`no statement in the policy of ${logs.target} lets S3 write logs there`);
+    const list = 'an old access control list, which is not looked at, may';
+    problems.push(`no statement in the policy of ${logs.target} is sure to let S3 write logs there (${list})`);
   }
   return { ...logs, problems };
 }
@@ -127,7 +131,7 @@ export async function accessLogs(
  * @param options.bucket - Name of the bucket whose requests are to be logged.
  * @param options.target - Name of the bucket that gets the log files.
  * @param options.prefix - What their keys begin with. Nothing by default.
- * @param options.signal - Stops it; a statement that was added for nothing is taken out again.
+ * @param options.signal - Stops it; then logging is off and the policy as it was.
  * @throws RangeError when the target is the bucket itself, or the prefix can't stand in a policy.
  * @throws Error when logs would not come, or go somewhere else already; nothing is changed then.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutBucketLogging.html
@@ -157,7 +161,7 @@ export async function startAccessLogs(
     );
   }
 
-  // S3 takes a target that it can't deliver to: so look now, while nothing is changed.
+  // S3 takes most targets that it can't deliver to: so look now, while nothing is changed.
   const route = await findRoute(sts, { bucket, target, prefix }, signal);
   const problems = await findProblems(s3, route, signal);
   if (problems.length > 0) throw new Error(problems.join('\n'));
@@ -165,16 +169,23 @@ export async function startAccessLogs(
   // The permission first: logs that S3 can't deliver are lost.
   const old = await readPolicy(s3, target, signal);
   const Policy = addStatement(old, route);
-  const made = { id: `${sidOf(route)} in the policy of ${target}`, remove: () => forbidLogs(s3, { bucket, target }) };
+  const made: Made[] = [];
   try {
-    if (Policy !== old) await s3.send(new PutBucketPolicyCommand({ Bucket: target, Policy }), { abortSignal: signal });
+    if (Policy !== old) {
+      made.push({ id: `${sidOf(route)} in the policy of ${target}`, remove: () => restorePolicy(s3, target, old) });
+      await s3.send(new PutBucketPolicyCommand({ Bucket: target, Policy }), { abortSignal: signal });
+    }
     const PartitionedPrefix = { PartitionDateSource: wanted.dates };
     const LoggingEnabled = { TargetBucket: target, TargetPrefix: prefix, TargetObjectKeyFormat: { PartitionedPrefix } };
     const command = new PutBucketLoggingCommand({ Bucket: bucket, BucketLoggingStatus: { LoggingEnabled } });
-    if (!isOn) await s3.send(command, { abortSignal: signal });
+    if (!isOn) {
+      // Without an answer it may be on: it must not stay on when the permission goes.
+      made.push({ id: `logging of ${bucket}`, remove: () => stopLogging(s3, bucket) });
+      await s3.send(command, { abortSignal: signal });
+    }
   } catch (error) {
     // Where logging was on before, the statement may be needed.
-    throw isOn ? error : await undo([made], error);
+    throw isOn ? error : await undo(made, error);
   }
   return { ...wanted, problems: [], changed: !isOn || Policy !== old };
 }
@@ -197,16 +208,12 @@ export async function stopAccessLogs(
   s3: S3Client,
   { bucket, target, signal }: { bucket: string; target?: string; signal?: AbortSignal },
 ): Promise<ChangedLogs> {
-  const before = await readLogging(s3, bucket, signal);
-  // An empty status is what turns it off.
-  const off = new PutBucketLoggingCommand({ Bucket: bucket, BucketLoggingStatus: {} });
-  if (before.enabled) await s3.send(off, { abortSignal: signal });
-
+  const before = await stopLogging(s3, bucket, signal);
   const where = before.target ?? target;
   const leftBehind = (error: Error) => {
     // A bucket that is gone has taken its policy along.
     if (error.name === 'NoSuchBucket') return false;
-    error.message += ` Logging is off; ${sidOf({ bucket })} is left in the policy of ${where}.`;
+    error.message += ` Logging is off; ${sidOf({ bucket })} is left in the policy of ${where}: stop again with this target.`;
     throw error;
   };
   const removed = where ? await forbidLogs(s3, { bucket, target: where }).catch(leftBehind) : false;
@@ -218,10 +225,25 @@ async function forbidLogs(s3: S3Client, { bucket, target }: { bucket: string; ta
   const old = await readPolicy(s3, target);
   const Policy = old && removeStatement(old, { bucket });
   if (Policy === old) return false;
-  // S3 takes no policy without a statement.
-  if (Policy) await s3.send(new PutBucketPolicyCommand({ Bucket: target, Policy }));
-  else await s3.send(new DeleteBucketPolicyCommand({ Bucket: target }));
+  await restorePolicy(s3, target, Policy);
   return true;
+}
+
+/** Gives a bucket this policy, or none, unless it is so. */
+async function restorePolicy(s3: S3Client, bucket: string, Policy: string | null): Promise<void> {
+  if ((await readPolicy(s3, bucket)) === Policy) return;
+  // S3 takes no policy without a statement.
+  if (Policy) await s3.send(new PutBucketPolicyCommand({ Bucket: bucket, Policy }));
+  else await s3.send(new DeleteBucketPolicyCommand({ Bucket: bucket }));
+}
+
+/** Turns logging off if it is on. Returns how it was. */
+async function stopLogging(s3: S3Client, bucket: string, signal?: AbortSignal): Promise<AccessLogs> {
+  const before = await readLogging(s3, bucket, signal);
+  // An empty status is what turns it off.
+  const off = new PutBucketLoggingCommand({ Bucket: bucket, BucketLoggingStatus: {} });
+  if (before.enabled) await s3.send(off, { abortSignal: signal });
+  return before;
 }
 
 async function readLogging(s3: S3Client, bucket: string, signal?: AbortSignal): Promise<AccessLogs> {

@@ -18,8 +18,8 @@
  * | STANDARD_IA | $0.0125 | $0.01 | 128 KB | 30 | at once, $0.01 a GB |
  * | ONEZONE_IA | $0.01 | $0.01 | 128 KB | 30 | the same, but lost with its one zone |
  * | GLACIER_IR | $0.004 | $0.02 | 128 KB | 90 | at once, $0.03 a GB |
- * | GLACIER | $0.0036 | $0.03 | + 40 KB | 90 | restored first, minutes to hours |
- * | DEEP_ARCHIVE | $0.00099 | $0.05 | + 40 KB | 180 | restored first, 12 to 48 hours |
+ * | GLACIER | $0.0036 | $0.03 | + 40 KB | 90 | restored first, 3 to 5 hours, $0.01 a GB |
+ * | DEEP_ARCHIVE | $0.00099 | $0.05 | + 40 KB | 180 | restored first, 12 hours, $0.02 a GB |
  *
  * Smaller objects are billed as the smallest size, and what leaves a class earlier, even for another class, as the
  * whole time. So small objects can cost more than before. When nobody knows what will be read, INTELLIGENT_TIERING
@@ -28,11 +28,19 @@
  * REDUCED_REDUNDANCY was the way in 2011. Today it costs more than STANDARD ($0.024) and loses one object in ten
  * thousand a year, so it is refused here. Other classes, such as EXPRESS_ONEZONE, belong to other kinds of buckets.
  *
- * In a bucket that keeps versions the copy is a new version, and the old one goes on costing. For such buckets, and
- * for more than a few objects, let a lifecycle rule do it (3.17): it moves objects, and old versions, without a copy.
+ * In a bucket that keeps versions the copy is a new version, and the old one goes on costing, as one from before
+ * versions were turned on does. The copy is as new: rules that go by age count from today, and events and replication
+ * see a new object. So for such buckets, and for more than a few objects, let a lifecycle rule do it (3.17): it moves
+ * objects, and old versions, without a copy. What a rule has moved may owe more of its class's days than is said here,
+ * where they are counted from the last write.
  *
- * An archived object must be restored before it can be read, copied or brought to another class: RestoreObject makes a
- * copy for some days, which is billed as STANDARD beside the archive.
+ * An archived object must be restored before it can be read or copied: RestoreObject makes a copy for some days, billed
+ * as STANDARD beside the archive. In INTELLIGENT_TIERING it moves the object itself back.
+ *
+ * `--file` replaces an object that is there. It takes up to 2 GiB: upload larger files by 3.13, then change the class.
+ *
+ * Without `s3:ListBucket` a missing object is the error 403, for `--file` too. Tags need `s3:PutObjectTagging`; for
+ * locks, KMS keys and objects over 5 GiB see 3.6.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @before npx tsx recipes/s3/03-store-private-data.ts s3://paws-example/old.log "Nobody reads this" --local
@@ -51,6 +59,7 @@
  * @permission s3:GetObject on arn:aws:s3:::BUCKET/*
  * @permission s3:GetObjectTagging on arn:aws:s3:::BUCKET/*
  * @permission s3:PutObject on arn:aws:s3:::BUCKET/*
+ * @permission s3:GetBucketVersioning on arn:aws:s3:::BUCKET
  * @cost what it says before it asks: a request, reading, the rest of the old class's minimum time, and then the storage
  * @undo nothing
  * @emulator LocalStack keeps the class and refuses archived objects until they are restored; it bills nothing.
@@ -59,7 +68,8 @@
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects.html
  * @see https://aws.amazon.com/s3/pricing/
  */
-import { HeadObjectCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
+import { GetBucketVersioningCommand, HeadObjectCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
+import mime from 'mime';
 import { copyObject } from './06-copy-object.ts';
 
 /** Classes that S3 takes, with prices in dollars (us-east-1, 2026), and what is billed at least. */
@@ -81,20 +91,23 @@ export type CheapClass = keyof typeof classes;
 export interface ClassChange {
   bucket: string;
   key: string;
-  /** Bytes */
+  /** Bytes of the object as it will be. */
   size: number;
-  /** Class that the object has; null for one that is uploaded. */
+  /** Class of the object that is there; null when none is, which is an upload. */
   from: string | null;
   to: CheapClass;
-  /** Dollars a month that it costs now; null for an upload, or a class whose price is not known here. */
+  /** Dollars a month that it costs now; null when none is there, or its class's price is not known here. */
   monthBefore: number | null;
   /** Dollars a month afterwards. */
   monthAfter: number;
-  /** Dollars for the change: the request, reading, and the rest of the time that the old class bills at least. */
+  /**
+   * Dollars for the change: one request (over 5 GiB it is one for each 256 MiB), reading, and the rest of the time that
+   * the old class bills at least.
+   */
   once: number;
   /** Days that the new class bills at least. */
   minDays: number;
-  /** Whether the old version stays and costs as before. */
+  /** Whether what is there stays, as an older version that costs as before. */
   oldVersionStays: boolean;
 }
 
@@ -115,7 +128,7 @@ export interface ClassOptions {
  *
  * @param s3 - Of the bucket's region.
  * @param options - The object, its class, and what to upload, if anything.
- * @returns What was changed; nothing is when `from` and `to` are the same.
+ * @returns What was changed; without a `body` nothing is when `from` and `to` are the same.
  * @throws RangeError for a class that S3 does not take or that saves nothing; InvalidObjectState when the object is
  *   archived; PreconditionFailed when somebody overwrites it meanwhile; NotFound.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/sc-howtoset.html
@@ -129,7 +142,8 @@ export async function cutStorageCost(s3: S3Client, options: ClassOptions): Promi
   const { bucket, key, body, signal } = options;
   const change = await estimateChange(s3, options);
   if (body !== undefined) {
-    const upload = { Bucket: bucket, Key: key, Body: body, StorageClass: change.to };
+    const ContentType = mime.getType(`/${key}`) ?? 'application/octet-stream';
+    const upload = { Bucket: bucket, Key: key, Body: body, ContentType, StorageClass: change.to };
     await s3.send(new PutObjectCommand(upload), { abortSignal: signal });
   } else if (change.from !== change.to) {
     const object = { bucket, key };
@@ -158,32 +172,45 @@ export async function estimateChange(s3: S3Client, options: ClassOptions): Promi
     throw new RangeError(`${storageClass} ${why}: take one of ${Object.keys(classes).join(', ')}`);
   }
   const to = storageClass;
-  const put = classes[to].put / 1000;
-  const { minDays } = classes[to];
-  if (body !== undefined) {
-    const size = Buffer.byteLength(body);
-    const month = { monthBefore: null, monthAfter: monthly(size, to) };
-    return { bucket, key, size, from: null, to, ...month, once: put, minDays, oldVersionStays: false };
+  const { put, minDays } = classes[to];
+  const looked = s3.send(new HeadObjectCommand({ Bucket: bucket, Key: key }), { abortSignal: signal });
+  const head = await looked.catch((error) => {
+    // An upload may be the first one.
+    if (body === undefined || error.name !== 'NotFound') throw error;
+  });
+  const size = body === undefined ? (head?.ContentLength ?? 0) : Buffer.byteLength(body);
+  const object = { bucket, key, size };
+  const monthAfter = monthly(size, to);
+  if (!head) {
+    const once = put / 1000;
+    return { ...object, from: null, to, monthBefore: null, monthAfter, once, minDays, oldVersionStays: false };
   }
 
-  const head = await s3.send(new HeadObjectCommand({ Bucket: bucket, Key: key }), { abortSignal: signal });
-  const { ContentLength: size = 0, StorageClass: from = 'STANDARD', LastModified, VersionId, Restore } = head;
+  const { ContentLength: oldSize = 0, StorageClass: from = 'STANDARD', LastModified, VersionId, Restore } = head;
+  const monthBefore = isCheap(from) ? monthly(oldSize, from) : null;
+  if (body === undefined && from === to) {
+    return { ...object, from, to, monthBefore, monthAfter, once: 0, minDays, oldVersionStays: false };
+  }
   // A copy reads the object, and what is archived can't be read until it is restored.
   const archived = from === 'GLACIER' || from === 'DEEP_ARCHIVE' || head.ArchiveStatus !== undefined;
-  if (archived && from !== to && !Restore?.includes('ongoing-request="false"')) {
+  if (body === undefined && archived && !Restore?.includes('ongoing-request="false"')) {
     const next = Restore ? 'it is being restored: wait' : 'restore it first, with RestoreObject';
     const message = `s3://${bucket}/${key} is archived (${from}): ${next}`;
     throw Object.assign(new Error(message), { name: 'InvalidObjectState' });
   }
-  const month = { monthBefore: isCheap(from) ? monthly(size, from) : null, monthAfter: monthly(size, to) };
+
+  // The version `null`, from before versions were turned on or while they are off, stays only while they are on.
+  let oldVersionStays = VersionId !== undefined;
+  if (VersionId === 'null') {
+    const versioning = new GetBucketVersioningCommand({ Bucket: bucket });
+    oldVersionStays = (await s3.send(versioning, { abortSignal: signal })).Status === 'Enabled';
+  }
   const age = LastModified ? (Date.now() - LastModified.getTime()) / 86_400_000 : 0;
-  const daysLeft = isCheap(from) ? Math.max(0, classes[from].minDays - age) : 0;
+  const daysLeft = isCheap(from) && !oldVersionStays ? Math.max(0, classes[from].minDays - age) : 0;
   // The copy reads the object, which some classes bill; what is archived was paid for when it was restored.
-  const reading = isCheap(from) ? (size / 2 ** 30) * classes[from].read : 0;
-  const once = from === to ? 0 : put + reading + ((month.monthBefore ?? 0) * daysLeft) / 30;
-  // What was there before versions were turned on, and while they are off, is replaced.
-  const oldVersionStays = from !== to && VersionId !== undefined && VersionId !== 'null';
-  return { bucket, key, size, from, to, ...month, once, minDays, oldVersionStays };
+  const reading = body === undefined && isCheap(from) ? (size / 2 ** 30) * classes[from].read : 0;
+  const once = put / 1000 + reading + ((monthBefore ?? 0) * daysLeft) / 30;
+  return { ...object, from, to, monthBefore, monthAfter, once, minDays, oldVersionStays };
 }
 
 function isCheap(name: string): name is CheapClass {
@@ -220,9 +247,12 @@ recipe(import.meta, (command) =>
       const { from, to, once, minDays, monthBefore, monthAfter, oldVersionStays } = await estimateChange(s3, options);
       const before = from ? ` now ${dollars(monthBefore)} a month in ${from};` : '';
       const days = minDays ? `, for ${minDays} days at least` : '';
-      const stays = oldVersionStays ? ' The old version stays, and costs as before.' : '';
+      const replaced = file !== undefined && from ? ' It replaces the object that is there.' : '';
+      const stays = oldVersionStays ? ' The old version stays, and costs as before.' : replaced;
+      const name = `s3://${object.bucket}/${object.key}`;
+      const what = file === undefined ? `Put ${name} into ${to}?` : `Upload ${file} to ${name} in ${to}?`;
       const cost = `${before} ${dollars(once)} once, then ${dollars(monthAfter)} a month${days} (us-east-1).${stays}`;
-      await confirm(`Put s3://${object.bucket}/${object.key} into ${to}?${cost}`);
+      await confirm(`${what}${cost}`);
       const result = await cutStorageCost(s3, options);
       print(result, { size: bytes, monthBefore: dollars, monthAfter: dollars, once: dollars });
     }),

@@ -14,21 +14,24 @@
  * without a word (3.11 keeps old versions). A file of one part is sent in a single request.
  *
  * S3 tells nothing of the file that an unfinished upload came from. So each part that it has is read again from the
- * file, and kept if length and CRC32 agree; others are sent again and counted as `replaced`. If the file changes while it
- * is uploaded, nothing is completed. If the last run was stopped after its end, the object is found, and nothing is
- * sent. Two runs at once for one key can't mix two files: the checksum of the whole would not fit, and one fails.
+ * file, and kept if length and CRC32 agree; one with other bytes is sent again and counted as `replaced`. If the file
+ * changes while it is uploaded, nothing is completed. If the last run was stopped after its end, the object is found,
+ * and nothing is sent. Two runs at once for one key can't mix two files: the checksum of the whole would not fit.
  *
- * The parts of an unfinished upload cost as objects do, and no list of objects has them. `--abort` removes them,
- * also those of a run that still works. Uploads of other programs are left alone. Let a lifecycle rule (3.17) remove what is forgotten.
+ * The parts of an unfinished upload cost as objects do, and no list of objects has them. `--abort` removes them, also
+ * those of a run that still works; the file need not be there then. Uploads of other programs are left alone, unless
+ * they have a CRC32 of the whole, too. Only the newest is gone on with: a lifecycle rule (3.17) removes the others.
  *
- * Each part is tried for half a minute. Make your own client with `requestHandler: { socketTimeout: 60_000 }`, or it
- * waits for ever on a connection that went silent, and with `expectContinueHeader: false`: for a body over 2 MiB the SDK
- * asks first whether to send it, and for that opens a new connection each time, without your settings of connections.
+ * What fails is tried six times, with half a minute of pauses in all. A client of your own needs, as the command's has,
+ * `requestHandler: { socketTimeout: 60_000 }`, or it waits for ever on a connection that went silent, and
+ * `expectContinueHeader: false`: for a body over 2 MiB the SDK asks first whether to send it, and for that opens a new
+ * connection each time, without your settings of connections.
  *
  * Over https the bodies are not signed: TLS and the checksum guard them, and signing is half of the work. A policy
- * that forbids this (`s3:x-amz-content-sha256`) is the error `AccessDenied`. There can be 10,000 parts of 5 MiB to 5 GiB,
- * so the largest object has 48.8 TiB. Memory is `concurrency` times the size of a part; parts over 64 MiB, which files
- * over 625 GiB have, are not held in memory but read twice, for the checksum and to be sent.
+ * that forbids this (`s3:x-amz-content-sha256`) is the error `AccessDenied`. Where a KMS key encrypts, parts need
+ * `kms:Decrypt` beside `kms:GenerateDataKey`. There can be 10,000 parts of 5 MiB to 5 GiB, so the largest object has
+ * 48.8 TiB. Memory is `concurrency` times the size of a part; parts over 64 MiB, which files over 625 GiB have, are not
+ * held in memory but read twice, for the checksum and to be sent.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @before npx tsx recipes/setup/10-copy-recipe.ts s3/create-bucket paws-example-project
@@ -102,8 +105,9 @@ export interface UploadedObject {
  * @param options.file - Path of the file.
  * @param options.bucket - Name of the bucket.
  * @param options.key - Key of the object, up to 1,024 bytes. An object that has it already is overwritten.
- * @param options.contentType - By the ending of the file's name by default. What is resumed keeps the type it has.
- * @param options.cacheControl - `Cache-Control` of the object: `max-age=300`. None by default.
+ * @param options.contentType - By the ending of the file's name by default.
+ * @param options.cacheControl - `Cache-Control` of the object: `max-age=300`. None by default. What is resumed keeps
+ *   this and the type that it has.
  * @param options.partSize - In bytes, 5 MiB to 5 GiB; more is taken if the file needs it. 16 MiB by default.
  * @param options.concurrency - How many parts are sent at once. 4 by default.
  * @param options.signal - Stops it; what is stored stays for the next run.
@@ -165,7 +169,8 @@ export async function uploadLargeObject(
     if (!UploadId) {
       // The last run may have been stopped when all was done.
       const last = await headObject(s3, object, signal);
-      if (last?.ContentLength === size && last.ContentType === ContentType && last.ChecksumType === 'FULL_OBJECT') {
+      const isAlike = last?.ContentType === ContentType && last.CacheControl === CacheControl;
+      if (isAlike && last.ContentLength === size && last.ChecksumType === 'FULL_OBJECT') {
         const checksum = base64(await source.read(Buffer.allocUnsafe(2 ** 20), 0, size));
         if (last.ChecksumCRC32 === checksum) return { ...result(checksum, last), kept: count };
       }
@@ -199,7 +204,7 @@ export async function uploadLargeObject(
     const whole = { ChecksumCRC32: checksum, ChecksumType: 'FULL_OBJECT', MpuObjectSize: size } as const;
     const Parts = parts.map((one) => ({ PartNumber: one.number, ETag: one.etag, ChecksumCRC32: base64(one.checksum) }));
     const complete = new CompleteMultipartUploadCommand({ ...upload, ...whole, MultipartUpload: { Parts } });
-    const answer = await s3.send(complete, stoppable).catch(async (error) => {
+    const answer = await tryAgain(() => s3.send(complete, stoppable), signal, []).catch(async (error) => {
       // If the first answer was lost, the SDK asked again, and the upload is gone because it is complete.
       const now = error.name === 'NoSuchUpload' ? await headObject(s3, object, signal) : null;
       if (now?.ContentLength === size && now.ChecksumCRC32 === checksum) return now;

@@ -17,15 +17,20 @@
  * - Compliance: nobody can shorten it or delete the version before the date, not the root user, not AWS; only closing
  *   the account does. Until then it is billed. It can be prolonged. Try it out with governance and one day.
  * - Legal hold: no date; holds beside a retention until somebody with `s3:PutObjectLegalHold` takes it off.
+ * - Event hold (2026): protected until it is taken off, and for a time after that. What there is of it is kept here.
  *
  * Object Lock can't be turned off again, and versioning can't be suspended then. A bucket with it can't take server
  * access logs (3.8). Buckets that are there already can have it since November 2023. The default of a bucket is for
  * new versions only; those that are there stay unlocked. An upload into a bucket with locks needs a checksum or MD5,
  * which the SDK sends.
  *
+ * `--days` count from now: run again, they prolong a lock. Whoever has `s3:PutObjectRetention` can lock for 100 years,
+ * in compliance mode for good: limit them in the bucket's policy (`s3:object-lock-remaining-retention-days`). A lock
+ * does not guard the KMS key that encrypts an object, and without that it can't be read.
+ *
  * Lifecycle rules don't delete locked versions. To delete a bucket, its locks must be over. What the lock of a version
- * is can only be seen with `s3:GetObjectRetention` and `s3:GetObjectLegalHold`. Millions of objects take S3 Batch
- * Operations.
+ * is can only be seen with `s3:GetObjectRetention` and `s3:GetObjectLegalHold`; `s3:BypassGovernanceRetention` is for
+ * `--release` alone. Millions of objects take S3 Batch Operations.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @before npx tsx recipes/s3/03-store-private-data.ts s3://paws-example/report.txt "some text" --local
@@ -48,12 +53,13 @@
  * @permission s3:PutObjectRetention on arn:aws:s3:::BUCKET/*
  * @permission s3:PutObjectLegalHold on arn:aws:s3:::BUCKET/*
  * @permission s3:BypassGovernanceRetention on arn:aws:s3:::BUCKET/*
- * @cost locks are free; what is locked is billed until it may be deleted
+ * @cost locks are free; versions that are overwritten or deleted stay, and are billed, until the lock is over at least
  * @undo npx tsx recipes/s3/20-lock-objects.ts s3://{bucket}/report.txt --release --local --yes
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-configure.html
  */
 import {
+  type DefaultRetention,
   GetObjectLegalHoldCommand,
   GetObjectLockConfigurationCommand,
   GetObjectRetentionCommand,
@@ -114,15 +120,18 @@ export async function lockObjects(
   if (mode && release) throw new RangeError('a default is set or released, not both');
   if (days !== undefined) checkDays(days);
 
-  const before = await readBucket(s3, bucket);
+  const { rule, ...before } = await readBucket(s3, bucket);
   if (mode || (release && before.mode) || (enable && !before.enabled)) {
     // S3 takes Object Lock only where versioning is on.
     await preventDeletion(s3, { bucket });
-    const Rule = mode && { DefaultRetention: { Mode: mode, Days: days } };
+    // It replaces the whole rule: an event hold in it stays.
+    const DefaultRetention = { Mode: mode, Days: days, DefaultEventHold: rule?.DefaultEventHold };
+    const Rule = mode || rule?.DefaultEventHold ? { DefaultRetention } : undefined;
     const ObjectLockConfiguration = { ObjectLockEnabled: 'Enabled' as const, Rule };
     await s3.send(new PutObjectLockConfigurationCommand({ Bucket: bucket, ObjectLockConfiguration }));
   }
-  return readBucket(s3, bucket);
+  const { rule: _, ...after } = await readBucket(s3, bucket);
+  return after;
 }
 
 /**
@@ -170,12 +179,13 @@ export async function lockVersion(
   );
   const version = { Bucket: bucket, Key: key, VersionId };
 
-  if (mode) {
-    const Retention = { Mode: mode, RetainUntilDate: retainUntil };
-    await s3.send(new PutObjectRetentionCommand({ ...version, Retention }));
-  }
-  if (release) {
-    await s3.send(new PutObjectRetentionCommand({ ...version, Retention: {}, BypassGovernanceRetention: true }));
+  if (mode || release) {
+    // It replaces all that the version has: an event hold stays.
+    const { Retention: before } = (await orNone(s3.send(new GetObjectRetentionCommand(version)))) ?? {};
+    const { EventHold, EventHoldDuration } = before ?? {};
+    const Retention = { Mode: mode, RetainUntilDate: retainUntil, EventHold, EventHoldDuration };
+    const bypass = { BypassGovernanceRetention: release || undefined };
+    await s3.send(new PutObjectRetentionCommand({ ...version, Retention, ...bypass }));
   }
   if (legalHold !== undefined) {
     const LegalHold = { Status: legalHold ? ('ON' as const) : ('OFF' as const) };
@@ -195,11 +205,11 @@ function checkDays(days: number): number {
   throw new RangeError(`a lock holds for 1 to 36,500 days, not ${days}`);
 }
 
-async function readBucket(s3: S3Client, bucket: string): Promise<BucketLock> {
+async function readBucket(s3: S3Client, bucket: string): Promise<BucketLock & { rule?: DefaultRetention }> {
   const answer = await orNone(s3.send(new GetObjectLockConfigurationCommand({ Bucket: bucket })));
   const { ObjectLockEnabled, Rule: { DefaultRetention: rule } = {} } = answer?.ObjectLockConfiguration ?? {};
   const { Mode = null, Days = null, Years = null } = rule ?? {};
-  return { bucket, enabled: ObjectLockEnabled === 'Enabled', mode: Mode, days: Days, years: Years };
+  return { bucket, enabled: ObjectLockEnabled === 'Enabled', mode: Mode, days: Days, years: Years, rule };
 }
 
 /** S3 says that there is no lock by an error. */
@@ -224,22 +234,22 @@ recipe(import.meta, (command) =>
     .option('--days <number>', 'for so many days', Number)
     .addOption(new Option('--legal-hold <state>', 'hold an object without a date').choices(['on', 'off'] as const))
     .option('--release', "take an object's lock in governance mode off, or the default of a bucket")
-    .option('--version-id <id>', 'of this version of the object, not the current one')
+    .option('--version-id <id>', 'of this version, not the current one')
     .addOption(yes)
     .action(async ({ bucket, prefix: key }, { enable, days, legalHold, release, versionId, ...options }) => {
       const mode = options.mode?.toUpperCase() as LockMode | undefined;
-      const forGood =
-        mode === 'COMPLIANCE' ? ' Nobody can shorten that or delete before, not the root user, not AWS.' : '';
+      const forGood = mode === 'COMPLIANCE' ? ' Nobody, not even AWS, can shorten that or delete before.' : '';
       if (key && enable) throw new RangeError('--enable is for a bucket: s3://BUCKET');
       if (!key && (legalHold || versionId)) throw new RangeError('--legal-hold and --version-id are for an object');
-      if (key) {
-        const retainUntil = days === undefined ? undefined : new Date(Date.now() + checkDays(days) * 86_400_000);
-        if (forGood) await confirm(`Lock s3://${bucket}/${key} until ${retainUntil?.toISOString()}?${forGood}`);
-        const lock = { mode, retainUntil, legalHold: legalHold && legalHold === 'on', release };
-        return print(await lockVersion(connect(S3Client), { bucket, key, versionId, ...lock }));
-      }
+      const where = key ? `s3://${bucket}/${key}` : `new versions in ${bucket}`;
+      if (release || legalHold === 'off') await confirm(`Take the ${release ? 'lock' : 'legal hold'} off ${where}?`);
+      const retainUntil = key && days !== undefined ? new Date(Date.now() + checkDays(days) * 86_400_000) : undefined;
       const byDefault = mode ? `, and lock each new version for ${days} days in ${options.mode} mode` : '';
-      if (enable || mode) await confirm(`Turn on Object Lock for ${bucket}, for good${byDefault}?${forGood}`);
-      print(await lockObjects(connect(S3Client), { bucket, enable, mode, days, release }));
+      const turnOn = `Turn on Object Lock for ${bucket}, for good${byDefault}`;
+      const question = key ? `Lock ${where} until ${retainUntil?.toISOString()}` : turnOn;
+      if (forGood || (!key && (enable || mode))) await confirm(`${question}?${forGood}`);
+      if (!key) return print(await lockObjects(connect(S3Client), { bucket, enable, mode, days, release }));
+      const lock = { mode, retainUntil, legalHold: legalHold && legalHold === 'on', release };
+      print(await lockVersion(connect(S3Client), { bucket, key, versionId, ...lock }));
     }),
 );

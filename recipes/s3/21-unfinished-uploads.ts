@@ -10,18 +10,21 @@
  * nobody works on them any more.
  *
  * ## Discussion
- * Parts are billed as objects of the upload's storage class are. CloudWatch has them in the sum of 3.24, and 3.5
- * counts them; what they take by upload only this list tells.
+ * Parts are billed as objects of the upload's storage class are, those for GLACIER and DEEP_ARCHIVE as STANDARD.
+ * CloudWatch has them in the sum of 3.24, and 3.5 counts them; what they take by upload only this list tells. Which
+ * bucket of an account has many is in S3 Storage Lens. The parts of an upload under a KMS key are shown only to those
+ * who have `kms:Decrypt`; aborting does without.
  *
  * S3 knows when an upload was begun, not whether somebody still sends parts. An upload of terabytes may take days: choose
- * an age that none of yours reaches. An upload that is resumed (3.13) begins anew once it is aborted.
+ * an age that none of yours reaches. An upload that is resumed (3.13) begins anew once it is aborted. What is aborted
+ * doesn't come back. Stopped half-way, it can be run again.
  *
  * A part that was on its way when its upload was aborted may still arrive and be kept. So each aborted upload is listed once
- * more at the end; if it has parts, run it again.
+ * more at the end; if it has parts, run it again some minutes later.
  *
- * To be rid of it for good, let a lifecycle rule abort uploads after some days (3.17): it costs nothing, and needs nobody
- * to think of it. Listing costs $0.005 for a thousand requests in us-east-1 (2026), one for each upload and one for each
- * thousand uploads; aborting is free.
+ * To be rid of it for good, let a lifecycle rule abort uploads after some days (3.17): it costs nothing, needs nobody to
+ * think of it, and asks as little as this whether somebody is still sending. Listing costs $0.005 for a thousand requests
+ * in us-east-1 (2026), one for each upload and one for each thousand uploads; aborting is free.
  *
  * Uploads to directory buckets are listed in no order, and not by this recipe.
  *
@@ -57,10 +60,10 @@ export interface UnfinishedUpload {
   /** When it was begun. */
   initiated: Date;
   storageClass: string;
-  /** How many parts it has. */
-  parts: number;
-  /** What they take, in bytes. */
-  size: number;
+  /** How many parts it has; null where you may not see them. */
+  parts: number | null;
+  /** What they take, in bytes; null likewise. */
+  size: number | null;
 }
 
 /**
@@ -69,6 +72,7 @@ export interface UnfinishedUpload {
  * @param s3 - Of the bucket's region.
  * @param options.bucket - Name of the bucket.
  * @param options.prefix - Only uploads to keys that begin so. All by default.
+ * @param options.until - Only uploads begun until then. All by default.
  * @param options.concurrency - Of how many uploads the parts are listed at once. 8 by default.
  * @param options.signal - Stops it.
  * @param options.onProgress - Called with a text for people after each page of up to a thousand.
@@ -79,19 +83,21 @@ export interface UnfinishedUpload {
  * @example
  * const s3 = new S3Client({});
  * const uploads = await unfinishedUploads(s3, { bucket: 'my-company-media' });
- * console.log(`${uploads.reduce((sum, { size }) => sum + size, 0)} bytes`);
+ * console.log(`${uploads.reduce((sum, { size }) => sum + Number(size), 0)} bytes`);
  */
 export async function unfinishedUploads(
   s3: S3Client,
   {
     bucket,
     prefix,
+    until,
     concurrency = 8,
     signal,
     onProgress,
   }: {
     bucket: string;
     prefix?: string;
+    until?: Date;
     concurrency?: number;
     signal?: AbortSignal;
     onProgress?: (text: string) => void;
@@ -107,17 +113,19 @@ export async function unfinishedUploads(
     const input = { Bucket: bucket, Prefix: prefix, EncodingType: 'url', ...next } as const;
     page = await s3.send(new ListMultipartUploadsCommand(input), { abortSignal: signal });
     const current = page;
+    // Of those that are too young the parts need not be listed, which costs a request each.
+    const old = (page.Uploads ?? []).filter(({ Initiated }) => !until || !Initiated || Initiated <= until);
     const uploads = await pMap(
-      page.Uploads ?? [],
+      old,
       async ({ Key, UploadId = '', Initiated = new Date(0), StorageClass = 'STANDARD' }) => {
         const key = decode(current, Key);
         const parts = await sumParts(s3, { bucket, key, uploadId: UploadId, signal });
-        return { key, uploadId: UploadId, initiated: Initiated, storageClass: StorageClass, ...parts };
+        // Null where somebody completed or aborted it meanwhile.
+        return parts && { key, uploadId: UploadId, initiated: Initiated, storageClass: StorageClass, ...parts };
       },
       { concurrency },
     );
-    // Null where somebody completed or aborted it meanwhile.
-    for (const { parts, ...upload } of uploads) if (parts !== null) found.push({ ...upload, parts });
+    found.push(...uploads.filter((upload) => upload !== null));
     onProgress?.(`${found.length} uploads found`);
   } while (page.IsTruncated);
   return found;
@@ -132,7 +140,7 @@ export async function unfinishedUploads(
  * @param options.concurrency - How many at once. 8 by default.
  * @param options.signal - Stops it; what is aborted stays so.
  * @returns How many were aborted, and those that have parts all the same: a part was on its way.
- * @throws AccessDenied.
+ * @throws AccessDenied and the like, once what was under way is done. The message tells how many were aborted.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html
  *
  * @example
@@ -157,20 +165,23 @@ export async function abortUnfinished(
 ): Promise<{ aborted: number; left: string[] }> {
   if (signal) setMaxListeners(0, signal);
   let aborted = 0;
+  let failure: Error | undefined;
   const left: string[] = [];
   const abort = async ({ key, uploadId }: Pick<UnfinishedUpload, 'key' | 'uploadId'>) => {
+    // The first error ends the work.
+    if (failure) return;
     try {
       const upload = { Bucket: bucket, Key: key, UploadId: uploadId };
       await s3.send(new AbortMultipartUploadCommand(upload), { abortSignal: signal });
       aborted++;
+      if ((await sumParts(s3, { bucket, key, uploadId, signal }))?.parts) left.push(key);
     } catch (error) {
       // Somebody completed or aborted it meanwhile.
-      if ((error as Error).name !== 'NoSuchUpload') throw error;
+      if ((error as Error).name !== 'NoSuchUpload') failure ??= error as Error;
     }
-    const { parts } = await sumParts(s3, { bucket, key, uploadId, signal });
-    if (parts) left.push(key);
   };
   await pMap(uploads, abort, { concurrency });
+  if (failure) throw Object.assign(failure, { message: `${failure.message} (${aborted} aborted)` });
   return { aborted, left };
 }
 
@@ -178,7 +189,7 @@ export async function abortUnfinished(
 async function sumParts(
   s3: S3Client,
   { bucket, key, uploadId, signal }: { bucket: string; key: string; uploadId: string; signal?: AbortSignal },
-): Promise<{ parts: number | null; size: number }> {
+): Promise<Pick<UnfinishedUpload, 'parts' | 'size'> | null> {
   let [parts, size] = [0, 0];
   try {
     const upload = { Bucket: bucket, Key: key, UploadId: uploadId };
@@ -191,7 +202,9 @@ async function sumParts(
       size += (page.Parts ?? []).reduce((sum, { Size = 0 }) => sum + Size, 0);
     } while (page.IsTruncated);
   } catch (error) {
-    if ((error as Error).name === 'NoSuchUpload') return { parts: null, size: 0 };
+    if ((error as Error).name === 'NoSuchUpload') return null;
+    // One under a KMS key must not keep the others from being seen.
+    if ((error as Error).name === 'AccessDenied') return { parts: null, size: null };
     throw error;
   }
   return { parts, size };
@@ -208,19 +221,24 @@ import { bytes, confirm, connect, interrupted, print, progress, recipe, s3Prefix
 recipe(import.meta, (command) =>
   command
     .argument('<target>', 's3://BUCKET, or s3://BUCKET/PREFIX for all keys that begin so', s3Prefix)
-    .option('--abort-days <number>', 'abort those that were begun so many days ago or before', Number)
+    .option('--abort-days <number>', 'abort those that were begun so many days ago or before', (text) => {
+      if (/^\d+(\.\d+)?$/.test(text)) return Number(text);
+      throw new RangeError('--abort-days takes a number of days');
+    })
     .addOption(yes)
     .action(async (target, { abortDays }) => {
-      if (abortDays !== undefined && !(abortDays >= 0)) throw new RangeError('--abort-days takes a number of days');
       const [s3, signal] = [connect(S3Client), interrupted()];
-      const found = await unfinishedUploads(s3, { ...target, signal, onProgress: progress });
-      const latest = Date.now() - (abortDays ?? 0) * 86_400_000;
-      const uploads = found.filter(({ initiated }) => abortDays === undefined || initiated.getTime() <= latest);
+      const until = abortDays === undefined ? undefined : new Date(Date.now() - abortDays * 86_400_000);
+      const uploads = await unfinishedUploads(s3, { ...target, until, signal, onProgress: progress });
       print(uploads, { size: bytes });
-      const size = bytes(uploads.reduce((sum, upload) => sum + upload.size, 0));
-      if (abortDays === undefined || uploads.length === 0) return;
-      await confirm(`Abort these ${uploads.length} uploads for good, with ${size} of parts?`);
+      const isHidden = uploads.some(({ parts }) => parts === null);
+      if (!until && isHidden)
+        throw new Error('Parts that are not shown take s3:ListMultipartUploadParts or kms:Decrypt.');
+      if (!until || uploads.length === 0) return;
+      const sum = bytes(uploads.reduce((all, upload) => all + Number(upload.size), 0));
+      await confirm(`Abort these ${uploads.length} uploads for good, with ${sum} of parts?`);
       const { left } = await abortUnfinished(s3, { bucket: target.bucket, uploads, signal });
-      if (left.length > 0) throw new Error(`${left.length} have parts that came late: run it again.`);
+      if (left[0])
+        throw new Error(`Parts came late to ${left.length}, such as ${left[0]}: run it again in some minutes.`);
     }),
 );

@@ -3,7 +3,8 @@
  *
  * ## Problem
  * People are to upload files to your bucket from a web page, straight from their browsers, without credentials and
- * without a server of yours in between. Only some types of files are to come, none too large, and only into one folder.
+ * without the files passing through a server of yours. Only some types of files are to come, none too large, and only
+ * into one folder.
  *
  * ## Solution
  * Write down what may be uploaded as a policy and sign it: a presigned POST. The answer is the fields of a form, for
@@ -17,16 +18,20 @@
  *
  * **What the policy binds.** The size (a larger file is `EntityTooLarge`; one POST takes 5 GB at most), the type and the
  * beginning of the key (anything else is `AccessDenied`, and all is when it has ended). The type is what the browser
- * says, by the file's name; nobody looks inside. Don't let `text/html` or `image/svg+xml` in where you show the
- * files from a domain of your own: they can carry scripts. Objects are private; 3.10 hands them out.
+ * says, by the file's name; nobody looks inside. Don't let `text/html` or `image/svg+xml`, which `image/*` covers, in
+ * where you show the files from a domain of your own: they can carry scripts. Objects are private; 3.10 hands them out.
  *
- * **The key** is the prefix and the file's own name: S3 fills in `${filename}`. A second file of the same name replaces
- * the first, so switch versioning on (3.11) or give each upload a prefix of its own.
+ * **The key** is the prefix and the file's own name: S3 fills in `${filename}`. Whoever has the form can send any other
+ * key under the prefix as well, and so replace what is there: switch versioning on (3.11), and give each user a prefix of
+ * their own.
  *
  * **In a page of your own.** Send the fields as `multipart/form-data`, the file last: S3 ignores what follows it. All
  * but the file may have 20 KB. Extra fields are refused unless the policy names them. A plain form needs no CORS rules;
- * a script that sends it with `fetch` does. Browsers don't fill in `Content-Type` by themselves: for a family such
- * as `image/*` the page's script does it. S3 answers 201 with a short XML, or sends the browser to `--redirect`.
+ * a script that sends it with `fetch` needs one that allows POST from your page. Browsers don't fill in `Content-Type` by
+ * themselves: for a family such as `image/*` the page's script does it. S3 answers 201 with a short XML, or sends the
+ * browser to `--redirect`, with bucket, key and ETag in the address, which anybody can write there too.
+ *
+ * Where a KMS key encrypts the bucket, the signer needs `kms:GenerateDataKey` as well.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @run npx tsx recipes/s3/23-upload-form.ts s3://paws-example/in/ "image/*" --html upload.html --local
@@ -75,7 +80,7 @@ const largest = 5 * 1024 ** 3;
  *
  * @param connect - Makes a client. It is called again if the bucket is in another region than the first is for.
  * @param options.bucket - Name of the bucket.
- * @param options.prefix - What all keys begin with, such as `in/`; the file's own name follows.
+ * @param options.prefix - The folder, such as `in/`, that all keys begin with; the file's own name follows.
  * @param options.contentType - The type of the files, such as `image/png`, or a family of them, such as `image/*`.
  * @param options.maxSize - In bytes; 10 MiB by default, 5 GiB at most.
  * @param options.expiresIn - For how many seconds, 1 to 604,800, which are seven days. 3,600 by default.
@@ -105,7 +110,7 @@ export async function uploadForm(
   // Of the bucket's region, and no longer than the credentials that sign.
   const { s3, seconds, endedBy } = await connectSigner(connect, { bucket, expiresIn });
 
-  const [family] = contentType.split('*') as [string];
+  const isFamily = contentType.endsWith('/*');
   const { url, fields } = await createPresignedPost(s3, {
     Bucket: bucket,
     // It makes of this a policy for all keys that begin with the prefix.
@@ -113,10 +118,12 @@ export async function uploadForm(
     Conditions: [
       ['content-length-range', 0, maxSize],
       // A field that the form may have must be named here, or in Fields, where it has one value.
-      ...(family === contentType ? [] : [['starts-with', '$Content-Type', family] as ['starts-with', string, string]]),
+      ...(isFamily
+        ? [['starts-with', '$Content-Type', contentType.slice(0, -1)] as ['starts-with', string, string]]
+        : []),
     ],
     Fields: {
-      ...(family === contentType && { 'Content-Type': contentType }),
+      ...(!isFamily && { 'Content-Type': contentType }),
       ...(redirect === undefined ? { success_action_status: '201' } : { success_action_redirect: redirect }),
     },
     Expires: seconds,
@@ -146,7 +153,7 @@ export function formPage({ url, contentType, maxSize, fields }: UploadForm): str
 <html lang="en">
   <meta charset="utf-8">
   <title>Upload</title>
-  <form action="${quote(url)}" method="post" enctype="multipart/form-data">
+  <form action="${quote(url)}" method="post" enctype="multipart/form-data" autocomplete="off">
 ${hidden.join('\n')}
     <input type="file" name="file" accept="${quote(contentType)}" aria-label="File" required>
     <button>Upload</button>
@@ -170,6 +177,9 @@ function checkOptions(
   options: Omit<Required<Parameters<typeof uploadForm>[1]>, 'bucket' | 'redirect'> & { redirect?: string },
 ): void {
   const { prefix, contentType, maxSize, expiresIn, redirect } = options;
+  // Without its end, `in` would let `index.html` in; empty, the whole bucket.
+  if (!/[^/]\/$/.test(prefix))
+    throw new RangeError(`prefix must be a folder, with a slash at its end, not "${prefix}"`);
   const size = new TextEncoder().encode(prefix).length;
   if (size > 1000) throw new RangeError(`prefix must leave room for a name in a key of 1,024 bytes, and has ${size}`);
   if (prefix.includes('$')) throw new RangeError('prefix must have no $: it begins a variable in a policy');
@@ -192,7 +202,7 @@ import { bytes, confirm, connect, print, recipe, s3Prefix, sayUndo, warn, yes } 
 
 recipe(import.meta, (command) =>
   command
-    .argument('<prefix>', 's3://BUCKET/PREFIX', s3Prefix)
+    .argument('<folder>', 's3://BUCKET/PREFIX/', s3Prefix)
     .argument('<content-type>', 'type of the files: image/png, or "image/*" for a family')
     .option('--max-size <bytes>', '10 MiB by default', Number)
     .option('--expires-in <seconds>', '1 to 604800', Number, 3600)

@@ -257,17 +257,14 @@ function decode({ EncodingType }: Page, key: string): string {
 }
 
 // ---- command line: leave out when copying ----
-import { confirm, connect, interrupted, print, progress, recipe, yes } from '../../shared/cli.ts';
+import { confirm, connect, interrupted, print, progress, recipe, s3Prefix, yes } from '../../shared/cli.ts';
 
 recipe(import.meta, (command) =>
   command
-    .argument('<target>', 's3://BUCKET, or s3://BUCKET/PREFIX for all keys that begin so: log takes logs/ too')
+    .argument('<target>', 's3://BUCKET, or s3://BUCKET/PREFIX for all keys: log takes logs/ too', s3Prefix)
     .option('--bypass-governance', 'delete what is locked in governance mode, too')
     .addOption(yes)
-    .action(async (target, { bypassGovernance }) => {
-      // A bare slash at the end may be what is left of s3://BUCKET/$PREFIX where the variable is empty.
-      const [, bucket, prefix] = /^s3:\/\/([^/]+)(?:\/(.+))?$/s.exec(target) ?? [];
-      if (!bucket) throw new RangeError(`"${target}" is neither s3://BUCKET nor s3://BUCKET/PREFIX`);
+    .action(async ({ bucket, prefix }, { bypassGovernance }) => {
       const s3 = connect(S3Client);
       const firstPage = new ListObjectVersionsCommand({ Bucket: bucket, Prefix: prefix, EncodingType: 'url' });
       const { Versions = [], DeleteMarkers = [], IsTruncated } = await s3.send(firstPage);

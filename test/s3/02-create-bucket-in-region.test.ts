@@ -141,19 +141,31 @@ test("answers of S3's kind (the test's own) tell the region, refusals too", asyn
   expect(await find('closed')).toBe('sa-east-1');
   expect(await find('silent')).toBe('us-east-1');
   await expect(find('hidden')).rejects.toMatchObject({ $metadata: { httpStatusCode: 403 } });
-  await expect(find('broken')).rejects.toMatchObject({ $metadata: { httpStatusCode: 400 } });
+  await expect(find('broken')).rejects.toThrow(/^S3 answers 400 without a word to HeadBucket: .* expired/);
   await expect(find('gone')).rejects.toMatchObject({ name: 'NotFound', message: 'there is no bucket gone' });
   expect(seen.every(({ method }) => method === 'HEAD')).toBe(true);
+  seen.length = 0;
+  await expect(find('paws--use1-az4--x-s3')).rejects.toThrow(RangeError);
+  expect(seen).toEqual([]);
 });
 
 test('followRegionRedirects does what the Discussion says: twice each call (S3 played by the test)', async () => {
-  const { client, seen } = await play({ elsewhere: [301, 'eu-central-1'] });
-  const put = (Body: string, more = {}) =>
-    client(more).send(new PutObjectCommand({ Bucket: 'elsewhere', Key: 'key', Body }));
+  const { client, seen } = await play({
+    elsewhere: [301, 'eu-central-1'],
+    illegal: [400, 'af-south-1', 'IllegalLocationConstraintException'],
+    malformed: [400, 'eu-central-1', 'AuthorizationHeaderMalformed'],
+  });
+  const put = (Body: string, more = {}, Bucket = 'elsewhere') =>
+    client(more).send(new PutObjectCommand({ Bucket, Key: 'key', Body }));
   await expect(put('text')).rejects.toMatchObject({ $metadata: { httpStatusCode: 301 } });
   expect(seen.map(({ region }) => region)).toEqual(['us-east-1']);
   await put('text', { followRegionRedirects: true });
   expect(seen.map(({ region }) => region)).toEqual(['us-east-1', 'us-east-1', 'eu-central-1']);
+  await put('text', { followRegionRedirects: true }, 'illegal');
+  await expect(put('text', { followRegionRedirects: true }, 'malformed')).rejects.toMatchObject({
+    name: 'AuthorizationHeaderMalformed',
+  });
+  expect(seen.slice(3).map(({ region }) => region)).toEqual(['us-east-1', 'af-south-1', 'us-east-1']);
 });
 
 test.skipIf(!versitygw)('a server with one region is no obstacle', async () => {
@@ -168,17 +180,18 @@ test.skipIf(!versitygw)('a server with one region is no obstacle', async () => {
 });
 
 /**
- * A server that answers for each bucket with a status and the bucket's region in S3's header; 200 when the request
- * is signed for that region.
+ * A server that answers for each bucket with a status, the bucket's region in S3's header and an error; 200 when the
+ * request is signed for that region.
  */
-async function play(answers: Record<string, [status: number, region?: string]>) {
+async function play(answers: Record<string, [status: number, region?: string, code?: string]>) {
   const seen: { method: string; region: string }[] = [];
   const server = createServer(({ method = '', url = '', headers }, response) => {
     const [, region = ''] = /Credential=[^/]+\/\d+\/([^/]+)/.exec(headers.authorization ?? '') ?? [];
     seen.push({ method, region });
-    const [status = 500, there] = answers[/^\/([^/?]+)/.exec(url)?.[1] ?? ''] ?? [];
+    const [status = 500, there, code] = answers[/^\/([^/?]+)/.exec(url)?.[1] ?? ''] ?? [];
     const told = there ? { 'x-amz-bucket-region': there } : {};
-    response.writeHead(region === there ? 200 : status, told).end();
+    response.writeHead(region === there ? 200 : status, told);
+    response.end(code && region !== there ? `<Error><Code>${code}</Code></Error>` : '');
   });
   server.listen(0, '127.0.0.1');
   await new Promise((listening) => server.once('listening', listening));

@@ -147,7 +147,10 @@ test('each step that is refused is named', async () => {
   for (const operation of ['PutObject', 'GetObject']) {
     const { client: failing, sent } = withFaults(s3(), { operation, error: 'AccessDenied' });
     const refused = storePrivateData(failing, { bucket, key: 'refused', body: 'text' });
-    await expect(refused, operation).rejects.toMatchObject({ name: 'AccessDenied' });
+    await expect(refused, operation).rejects.toMatchObject({
+      name: 'AccessDenied',
+      message: `${operation === 'PutObject' ? '' : `s3://${bucket}/refused is stored, but could not be checked: `}AccessDenied`,
+    });
     expect(sent.at(-1)).toBe(operation);
   }
   await expect(storePrivateData(client, { bucket: `${own}-no`, key: 'a', body: '' })).rejects.toMatchObject({
@@ -165,12 +168,26 @@ test('the question without credentials carries nothing that tells who asks', asy
   through.config.credentials = async () => session;
   const ask = async () => (await storePrivateData(through, { bucket, key: 'asked', body: 'text' })).anonymousStatus;
   expect([await ask(), await ask(), await ask()]).toEqual([403, 400, 200]);
-  await expect(ask()).rejects.toMatchObject({ $metadata: { httpStatusCode: 503 } });
+  await expect(ask()).rejects.toMatchObject({
+    message: expect.stringMatching(/asked is stored, but could not be checked: /),
+    cause: { $metadata: { httpStatusCode: 503 } },
+  });
   for (const { headers } of proxy.requests.filter(({ operation }) => operation === 'HeadObject')) {
     expect(Object.keys(headers).filter((name) => /auth|x-amz-(?!user-agent)/.test(name))).toEqual([]);
   }
   const [signed] = proxy.requests;
   expect(Object.keys(signed?.headers ?? {})).toEqual(expect.arrayContaining(['authorization', 'x-amz-security-token']));
+});
+
+test('400 is as good as 403 from S3 where a key of KMS encrypts, and only there', async () => {
+  const proxy = await startProxy(({ operation }) => (operation === 'HeadObject' ? 400 : null));
+  const command = `npx tsx ${file} s3://${shown}/strange text --json --endpoint-url ${proxy.url}`;
+  const env = keysOf({ accessKeyId: account, secretAccessKey: 'test' });
+  const arn = `arn:aws:kms:us-east-1:${account}:key/11111111-2222-3333-4444-555555555555`;
+  const [own, kms] = [await run(command, { env }), await run(`${command} --kms-key-id ${arn}`, { env })];
+  expect(own).toMatchObject({ code: 1, stderr: expect.stringContaining('without credentials the answer is 400') });
+  expect(kms).toMatchObject({ code: 0, stderr: '' });
+  expect(JSON.parse(kms.stdout)).toMatchObject({ kmsKeyId: arn, anonymousStatus: 400 });
 });
 
 test('too much data, a bad key and an empty name of a key are refused before anything is sent', async () => {
@@ -215,6 +232,19 @@ test('an interrupted one stores nothing', async () => {
   const stored = storePrivateData(through, { bucket, key: 'stopped', body: 'text', signal });
   await expect(stored).rejects.toThrow();
   await expect(read('stopped')).rejects.toMatchObject({ name: 'NoSuchKey' });
+
+  // While the data is still coming, too.
+  const slow = (async function* () {
+    for (let count = 0; count < 100; count++) {
+      await new Promise((done) => setTimeout(done, 10));
+      yield Buffer.from('a');
+    }
+  })();
+  const { client: unused, sent } = withFaults(s3());
+  const body = Readable.from(slow);
+  const waiting = storePrivateData(unused, { bucket, key: 'stopped', body, signal: AbortSignal.timeout(50) });
+  await expect(waiting).rejects.toMatchObject({ name: 'TimeoutError' });
+  expect(sent).toEqual([]);
 });
 
 test.skipIf(!versitygw)('a server that checks who asks keeps strangers out, until a policy lets them in', async () => {

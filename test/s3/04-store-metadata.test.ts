@@ -124,6 +124,14 @@ test('what breaks a rule is refused with the rule, before anything is sent', asy
     [`a tag's name has 1 to 128 characters: ""`, { tags: { '': 'a' } }],
     [`a tag's name has 1 to 128 characters: "kkk`, { tags: { ['k'.repeat(129)]: 'a' } }],
     ['the value of the tag "a" has over 256 characters', { tags: { a: 'v'.repeat(257) } }],
+    // S3 counts in UTF-16, in which these are two each.
+    [`a tag's name has 1 to 128 characters: "\u{10400}`, { tags: { ['\u{10400}'.repeat(65)]: 'a' } }],
+    ['the value of the tag "a" has over 256 characters', { tags: { a: '\u{10400}'.repeat(129) } }],
+    [
+      'S3 takes 8,192 bytes of headers: metadata, tags and the rest have ',
+      { tags: Object.fromEntries([...'abcd'].map((name) => [name, 'あ'.repeat(256)])) },
+    ],
+    ['the download name has half a character', { downloadName: 'a\uD800' }],
     ['which only AWS may use', { tags: { 'aws:a': 'a' } }],
     ['the tag "a" may have letters, digits, spaces and + - = . _ : / @ only', { tags: { a: 'b&c' } }],
     ['the tag "😀" may have letters', { tags: { '😀': 'a' } }],
@@ -160,12 +168,19 @@ test('names and values of all sorts come back', async () => {
 test('each step that is refused is named, and what S3 can not show is counted', async () => {
   for (const operation of ['PutObject', 'HeadObject', 'GetObjectTagging']) {
     const { client: failing, sent } = withFaults(s3(), { operation, error: 'AccessDenied' });
-    await expect(store({}, failing), operation).rejects.toMatchObject({ name: 'AccessDenied' });
+    await expect(store({}, failing), operation).rejects.toMatchObject({
+      name: 'AccessDenied',
+      message: `${operation === 'PutObject' ? '' : `s3://${bucket}/key is stored, but could not be read back: `}AccessDenied`,
+    });
     expect(sent.at(-1)).toBe(operation);
   }
   const output = { ContentLength: 4, ETag: '"e"', MissingMeta: 2 };
   const { client: hiding } = withFaults(s3(), { operation: 'HeadObject', output });
-  expect(await store({}, hiding)).toMatchObject({ missing: 2, metadata: {}, contentType: 'application/octet-stream' });
+  expect(await readMetadata(hiding, { bucket, key: 'key' })).toMatchObject({
+    ...{ missing: 2, metadata: {}, contentType: 'application/octet-stream' },
+  });
+  // Another ETag than that of what was put.
+  await expect(store({}, hiding)).rejects.toThrow(`s3://${bucket}/key was stored, and overwritten since`);
   await expect(readMetadata(client, { bucket, key: 'missing' })).rejects.toMatchObject({ name: 'NotFound' });
   await expect(store({ bucket: `${bucket}-no` })).rejects.toMatchObject({ name: 'NoSuchBucket' });
   await expect(store({ signal: AbortSignal.abort() })).rejects.toThrow();

@@ -34,6 +34,8 @@ function seeing(head: { ContentLength: number; StorageClass?: string; days?: num
   return withFaults(s3(), { operation: 'HeadObject', output: { ETag: '"e"', LastModified, ...head } });
 }
 
+const closeTo = (value: number) => expect.closeTo(value, 9);
+
 test('the bucket for what follows', async () => {
   await client.send(new CreateBucketCommand({ Bucket: bucket }));
 });
@@ -61,39 +63,51 @@ test('an object changes its class, in each direction, and all else stays', async
   }
 });
 
-test('a file is uploaded in its class, after a question that says the cost', async () => {
+test('a file is uploaded in its class, after a question that says the cost, and replaces what is there', async () => {
   writeFileSync(join(folder, 'old.log'), 'x'.repeat(MB));
   const command = `npx tsx ${file} s3://paws-example/old.log GLACIER_IR --file old.log --local`;
-  const [asked, done] = [await run(command), await run(`${command} --yes --json`)];
+  const asked = await run(command);
   expect(asked).toMatchObject({ code: 2, stdout: '' });
   expect(asked.stderr).toContain(
-    'Put s3://paws-example/old.log into GLACIER_IR? $0.00002 once, then $0.0000039 a month, for 90 days at least (us-east-1).',
+    'Upload old.log to s3://paws-example/old.log in GLACIER_IR? $0.00002 once, then $0.0000039 a month, for 90 days at least (us-east-1).\n',
   );
+  await put('old.log', 'STANDARD_IA');
+  const again = await run(command);
+  expect(again.stderr).toMatch(
+    /in GLACIER_IR\? now \S+ a month in STANDARD_IA; .* It replaces the object that is there/,
+  );
+  const done = await run(`${command} --yes --json`);
   expect(done).toMatchObject({ code: 0, stderr: '' });
   expect(JSON.parse(done.stdout)).toEqual({
     bucket: 'paws-example',
     key: 'old.log',
     size: MB,
-    from: null,
+    from: 'STANDARD_IA',
     to: 'GLACIER_IR',
-    monthBefore: null,
+    monthBefore: (0.0125 * 128) / MB,
     monthAfter: 0.004 / 1024,
-    once: 0.00002,
+    once: expect.closeTo(0.00002 + (0.0125 * 128) / MB, 9),
     minDays: 90,
     oldVersionStays: false,
   });
-  const { StorageClass, ContentLength } = await client.send(new HeadObjectCommand({ Bucket: bucket, Key: 'old.log' }));
-  expect({ StorageClass, ContentLength }).toEqual({ StorageClass: 'GLACIER_IR', ContentLength: MB });
+  const head = await client.send(new HeadObjectCommand({ Bucket: bucket, Key: 'old.log' }));
+  expect(head).toMatchObject({ StorageClass: 'GLACIER_IR', ContentLength: MB, ContentType: 'text/plain' });
 });
 
 test('a change is asked for with both prices, and nothing is done without an answer', async () => {
-  await put('asked', undefined, { Body: 'x'.repeat(MB) });
-  const result = await run(`npx tsx ${file} s3://paws-example/asked DEEP_ARCHIVE --local`);
+  const Bucket = `${bucket}-asked`;
+  await client.send(new CreateBucketCommand({ Bucket }));
+  await client.send(new PutObjectCommand({ Bucket, Key: 'asked', Body: 'x'.repeat(MB) }));
+  // It is the version `null` from now on, and stays.
+  const VersioningConfiguration = { Status: 'Enabled' } as const;
+  await client.send(new PutBucketVersioningCommand({ Bucket, VersioningConfiguration }));
+  const result = await run(`npx tsx ${file} s3://paws-example-asked/asked DEEP_ARCHIVE --local`);
   expect(result).toMatchObject({ code: 2, stdout: '' });
   expect(result.stderr).toContain(
-    'into DEEP_ARCHIVE? now $0.000022 a month in STANDARD; $0.00005 once, then $0.0000012 a month, for 180 days at least',
+    'into DEEP_ARCHIVE? now $0.000022 a month in STANDARD; $0.00005 once, then $0.0000012 a month, for 180 days at least (us-east-1). The old version stays, and costs as before.',
   );
-  expect(await classOf('asked')).toBe('STANDARD');
+  const head = await client.send(new HeadObjectCommand({ Bucket, Key: 'asked' }));
+  expect(head).not.toHaveProperty('StorageClass', 'DEEP_ARCHIVE');
 });
 
 test('in a bucket that keeps versions the old one stays, and that is said', async () => {
@@ -106,8 +120,22 @@ test('in a bucket that keeps versions the old one stays, and that is said', asyn
   expect(await cutStorageCost(client, options)).toMatchObject({ oldVersionStays: true });
   const old = new HeadObjectCommand({ Bucket: versions, Key: 'key', VersionId });
   expect(await client.send(old)).not.toHaveProperty('StorageClass', 'GLACIER_IR');
-  const { client: unversioned } = seeing({ ContentLength: 4, VersionId: 'null' });
-  expect(await estimateChange(unversioned, options)).toMatchObject({ oldVersionStays: false });
+
+  // What stays owes nothing: it goes on costing.
+  const toStandard = { ...options, storageClass: 'STANDARD' };
+  expect(await cutStorageCost(client, toStandard)).toMatchObject({
+    oldVersionStays: true,
+    once: closeTo(0.005 / 1000),
+  });
+  expect(await cutStorageCost(client, { ...options, body: 'new' })).toMatchObject({ oldVersionStays: true, size: 3 });
+  // The version `null` stays, too, but not while versions are off.
+  const young = { ContentLength: MB, StorageClass: 'GLACIER_IR', VersionId: 'null', days: 0 };
+  const { once, ...stays } = await estimateChange(seeing(young).client, toStandard);
+  expect(stays).toMatchObject({ oldVersionStays: true });
+  const off = { Status: 'Suspended' } as const;
+  await client.send(new PutBucketVersioningCommand({ Bucket: versions, VersioningConfiguration: off }));
+  const goes = await estimateChange(seeing(young).client, toStandard);
+  expect(goes).toMatchObject({ oldVersionStays: false, once: closeTo(once + (0.004 * 3) / 1024) });
 });
 
 test('what is archived has to be restored first', async () => {
@@ -118,6 +146,8 @@ test('what is archived has to be restored first', async () => {
     message: `s3://${bucket}/archived is archived (GLACIER): restore it first, with RestoreObject`,
   });
   expect(await classOf('archived')).toBe('GLACIER');
+  // What replaces it does not read it.
+  expect(await estimateChange(client, { ...options, body: 'new' })).toMatchObject({ from: 'GLACIER', size: 3 });
   const underWay = seeing({ ContentLength: 4, StorageClass: 'DEEP_ARCHIVE', Restore: 'ongoing-request="true"' });
   await expect(estimateChange(underWay.client, options)).rejects.toThrow('it is being restored: wait');
   const tiered = { ContentLength: 4, StorageClass: 'INTELLIGENT_TIERING', ArchiveStatus: 'ARCHIVE_ACCESS' };
@@ -214,5 +244,11 @@ test('each step that is refused is named', async () => {
   expect(await classOf('refused')).toBe('STANDARD');
   const missing = { bucket, key: 'missing', storageClass: 'STANDARD_IA' };
   await expect(cutStorageCost(client, missing)).rejects.toMatchObject({ name: 'NotFound' });
+  const forbidden = withFaults(s3(), { operation: 'HeadObject', error: 'Forbidden' });
+  await expect(cutStorageCost(forbidden.client, upload)).rejects.toMatchObject({ name: 'Forbidden' });
+  expect(forbidden.sent).toEqual(['HeadObject']);
+  const unknown = { operation: 'GetBucketVersioning', error: 'AccessDenied' };
+  const nulls = withFaults(s3(), unknown, { operation: 'HeadObject', output: { VersionId: 'null' } }).client;
+  await expect(cutStorageCost(nulls, upload)).rejects.toMatchObject({ name: 'AccessDenied' });
   await expect(cutStorageCost(client, { ...upload, signal: AbortSignal.abort() })).rejects.toThrow();
 });

@@ -85,9 +85,10 @@ test('a version in governance mode can not be deleted until its lock is released
   const longer = { bucket, key: 'key', versionId: version, mode: 'GOVERNANCE' as const, retainUntil: later };
   expect(await lockVersion(client, longer)).toMatchObject({ retainUntil: later });
   await expect(lockVersion(client, { ...longer, retainUntil })).rejects.toMatchObject({ name: 'AccessDenied' });
-  const release = await run(
-    `npx tsx ${file} s3://paws-example-governance/key --version-id ${version} --release --local --json`,
-  );
+  const command = `npx tsx ${file} s3://paws-example-governance/key --version-id ${version} --release --local --json`;
+  const asked = await run(command);
+  expect(asked).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('Take the lock off s3://') });
+  const release = await run(`${command} --yes`);
   expect(release).toMatchObject({ code: 0, stderr: '' });
   expect(JSON.parse(release.stdout)).toEqual({
     ...{
@@ -110,7 +111,7 @@ test('compliance says what it means and needs a yes; then nobody ends it', async
   expect(asked).toMatchObject({ code: 2, stdout: '' });
   const date = new Date(Date.now() + 86_400_000).toISOString().slice(0, 10);
   expect(asked.stderr).toContain(`Lock s3://paws-example-compliance/key until ${date}T`);
-  expect(asked.stderr).toContain('Nobody can shorten that or delete before, not the root user, not AWS.');
+  expect(asked.stderr).toContain('Nobody, not even AWS, can shorten that or delete before.');
   await expect(lockVersion(client, { bucket, key: 'key' })).resolves.toMatchObject({ mode: null });
   // A lock of seconds, for no test has a day.
   const retainUntil = new Date(Math.ceil(Date.now() / 1000) * 1000 + 3000);
@@ -150,6 +151,28 @@ test('a legal hold keeps a version without a date, beside a lock, until it is ta
   });
   expect(await lockVersion(client, { bucket, key: 'key', legalHold: false })).toMatchObject({ legalHold: false });
   await remove(bucket, version);
+});
+
+test('an event hold that others have set stays (the answers are the test’s own)', async () => {
+  const bucket = await makeBucket('event', { locks: true });
+  await put(bucket);
+  const DefaultEventHold = { Days: 30 };
+  const ObjectLockConfiguration = { ObjectLockEnabled: 'Enabled', Rule: { DefaultRetention: { DefaultEventHold } } };
+  const inputs: object[] = [];
+  const held = { EventHold: 'ON', EventHoldDuration: { Years: 1 } };
+  const { client: one } = withFaults(
+    s3(),
+    { operation: 'GetObjectLockConfiguration', output: { ObjectLockConfiguration } },
+    { operation: 'PutObjectLockConfiguration', output: {}, answered: (input) => inputs.push(input) },
+    { operation: 'GetObjectRetention', output: { Retention: { Mode: 'GOVERNANCE', ...held } } },
+    { operation: 'PutObjectRetention', output: {}, answered: (input) => inputs.push(input) },
+  );
+  await lockObjects(one, { bucket, mode: 'GOVERNANCE', days: 1 });
+  await lockVersion(one, { bucket, key: 'key', release: true });
+  expect(inputs).toMatchObject([
+    { ObjectLockConfiguration: { Rule: { DefaultRetention: { Mode: 'GOVERNANCE', Days: 1, DefaultEventHold } } } },
+    { Retention: { Mode: undefined, ...held }, BypassGovernanceRetention: true },
+  ]);
 });
 
 test('keys of all sorts are locked and released', async () => {
@@ -206,6 +229,7 @@ test('what makes no sense is refused before anything is sent', async () => {
   expect(sent).toEqual([]);
   for (const [options, message] of [
     ['s3://paws-example/key --enable', '--enable is for a bucket'],
+    ['s3://paws-example/ --mode compliance --days 1 --yes', 'neither s3://BUCKET nor'],
     ['s3://paws-example --legal-hold on', '--legal-hold and --version-id are for an object'],
     ['s3://paws-example/key --mode governance --days soon', '1 to 36,500 days, not NaN'],
   ]) {

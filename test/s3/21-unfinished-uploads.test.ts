@@ -98,6 +98,9 @@ test('keys of all sorts lead from page to page, and are aborted', async () => {
 test('only what is old enough is aborted, after a question', async () => {
   const bucket = await makeUploads('abort', { a: 1, b: 0 });
   const command = `npx tsx ${file} s3://paws-example-abort --local --json`;
+  const { client: watched, sent } = withFaults(s3());
+  expect(await unfinishedUploads(watched, { bucket, until: new Date(Date.now() - 86_400_000) })).toEqual([]);
+  expect(sent).not.toContain('ListParts');
   const young = await run(`${command} --abort-days 1 --yes`);
   expect(young).toMatchObject({ code: 0, stdout: '[]\n', stderr: '' });
   const asked = await run(`${command} --abort-days 0`);
@@ -109,8 +112,24 @@ test('only what is old enough is aborted, after a question', async () => {
   const done = await run(`${command} --abort-days 0 --yes`);
   expect(JSON.parse(done.stdout)).toMatchObject([{ key: 'a', parts: 1 }, { key: 'b' }]);
   expect(await count(bucket)).toBe(0);
-  const wrong = await run(`${command} --abort-days soon`);
-  expect(wrong).toMatchObject({ code: 2, stdout: '', stderr: 'Error: --abort-days takes a number of days\n' });
+  for (const days of ['soon', '""', '-1']) {
+    const wrong = await run(`${command} --abort-days ${days} --yes`);
+    expect(wrong, days).toMatchObject({ code: 2, stdout: '', stderr: 'Error: --abort-days takes a number of days\n' });
+  }
+});
+
+test('an upload whose parts may not be seen is listed all the same', async () => {
+  const bucket = await makeUploads('hidden', { a: 1, b: 1 });
+  const { client: blind } = withFaults(s3(), { operation: 'ListParts', times: 1, error: 'AccessDenied' });
+  expect(await unfinishedUploads(blind, { bucket, concurrency: 1 })).toMatchObject([
+    { key: 'a', parts: null, size: null },
+    { key: 'b', parts: 1, size: 10 },
+  ]);
+  const faults = [{ operation: 's3:ListParts', times: 1, error: { name: 'AccessDenied' } }];
+  const command = `npx tsx ${file} s3://paws-example-hidden --local`;
+  const { code, stdout } = await run(command, { faults, terminal: { columns: 300 } });
+  expect({ code, stdout }).toEqual({ code: 1, stdout: expect.stringContaining('s3:ListMultipartUploadParts') });
+  expect(stdout).toMatch(/ -\s+-\s/);
 });
 
 test('what others complete or abort meanwhile is neither listed nor an error', async () => {
@@ -128,8 +147,14 @@ test('an upload that has parts after it was aborted is told; a refusal goes up',
   const uploads = await unfinishedUploads(client, { bucket });
   const late = withFaults(s3(), { operation: 'ListParts', output: { Parts: [{ PartNumber: 1, Size: 10 }] } });
   expect(await abortUnfinished(late.client, { bucket, uploads })).toEqual({ aborted: 1, left: ['a'] });
-  const denied = withFaults(s3(), { operation: 'AbortMultipartUpload', error: 'AccessDenied' });
-  await expect(abortUnfinished(denied.client, { bucket, uploads })).rejects.toMatchObject({ name: 'AccessDenied' });
+  const others = await makeUploads('denied', { a: 0, b: 0, c: 0 });
+  const three = { bucket: others, uploads: await unfinishedUploads(client, { bucket: others }), concurrency: 1 };
+  const denied = withFaults(s3(), { operation: 'AbortMultipartUpload', after: 1, error: 'AccessDenied' });
+  await expect(abortUnfinished(denied.client, three)).rejects.toMatchObject({
+    name: 'AccessDenied',
+    message: 'AccessDenied (1 aborted)',
+  });
+  expect(denied.sent.filter((operation) => operation === 'AbortMultipartUpload')).toHaveLength(2);
   const endless = withFaults(s3(), { operation: 'ListMultipartUploads', output: { IsTruncated: true } });
   await expect(unfinishedUploads(endless.client, { bucket })).rejects.toThrow('does not say where');
   await expect(unfinishedUploads(client, { bucket: 'paws-no-such' })).rejects.toMatchObject({ name: 'NoSuchBucket' });

@@ -184,7 +184,7 @@ test('what is no inventory in CSV, lacks sizes, or is damaged is an error that s
   await expect(sizeFromInventory(client, { bucket, key: 'x', depth: 0.5 })).rejects.toThrow(RangeError);
   await expect(findManifest(client, { bucket, prefix: 'cut/data/' })).rejects.toThrow('has no inventory');
   const none = await run(`npx tsx ${file} inventory/all --local`);
-  expect(none).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('does not begin with s3://') });
+  expect(none).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('is neither s3://BUCKET') });
 });
 
 test('a file that breaks off is read again, counted once; one that always does is an error', async () => {

@@ -78,9 +78,16 @@ export function removeStatement(policy: string, route: Pick<LogRoute, 'bucket'>)
   return Statement.length === 0 ? null : JSON.stringify({ ...rest, Statement });
 }
 
-/** Whether some statement lets S3 write the logs. */
+/** Whether some statement lets S3 write the logs: without a condition that is not known here. */
 export function isAllowed(policy: string | null, route: LogRoute): boolean {
-  return applying(policy, route).some(({ Effect }) => Effect === 'Allow');
+  const known = knownKeys(route);
+  return applying(policy, route).some(({ Effect, Condition = {} }) => {
+    const parts = Object.entries(Condition);
+    const clear = parts.every(
+      ([operator, keys]) => form.test(operator) && Object.keys(keys).every((key) => known(key)),
+    );
+    return Effect === 'Allow' && clear;
+  });
 }
 
 /** The names of the statements that keep S3 from writing the logs, or may: of a condition not known here. */
@@ -130,20 +137,28 @@ function names(principal: unknown): boolean {
   );
 }
 
-/** Whether a condition can't hold when S3 writes the logs: one of its parts does not. */
-function isKnownFalse(condition: NonNullable<Statement['Condition']>, route: LogRoute): boolean {
-  const known: Record<string, string> = {
+/** The operators of conditions that are known here. */
+const form = /^(String|Arn|Bool)(Not)?(Equals|Like)?(IgnoreCase)?(IfExists)?$/;
+
+/** Tells the value that a condition's key has when S3 writes the logs; undefined for one that is not known here. */
+function knownKeys({ account, partition, bucket }: LogRoute): (key: string) => string | undefined {
+  const values: Record<string, string> = {
     'aws:securetransport': 'true',
     'aws:principalisawsservice': 'true',
     'aws:principalservicename': service,
-    'aws:sourceaccount': route.account,
-    'aws:sourcearn': `arn:${route.partition}:s3:::${route.bucket}`,
+    'aws:sourceaccount': account,
+    'aws:sourcearn': `arn:${partition}:s3:::${bucket}`,
   };
+  return (key) => values[key.toLowerCase()];
+}
+
+/** Whether a condition can't hold when S3 writes the logs: one of its parts does not. */
+function isKnownFalse(condition: NonNullable<Statement['Condition']>, route: LogRoute): boolean {
+  const known = knownKeys(route);
   return Object.entries(condition).some(([operator, keys]) => {
-    const form = /^(String|Arn|Bool)(Not)?(Equals|Like)?(IgnoreCase)?(IfExists)?$/;
     const [, kind, not] = form.exec(operator) ?? [];
     return Object.entries(keys).some(([key, wanted]) => {
-      const value = known[key.toLowerCase()]?.toLowerCase();
+      const value = known(key)?.toLowerCase();
       if (!kind || value === undefined) return false;
       const matches = [wanted].flat().some((one) => overlap(`${one}`.toLowerCase(), value));
       return not ? matches : !matches;
