@@ -14,17 +14,20 @@
  * for objects that were stored in one piece without a KMS key; for others it is the CRC32 that S3 keeps, which takes a
  * request for each file. An object that has neither is sent again.
  *
- * Hidden files (`.git`, `.env`) are left out, and objects named so are left alone. Symbolic links are not followed, so that
- * nothing outside of the directory gets into the bucket. An empty directory is refused.
+ * Hidden files (`.git`, `.env`, but `.well-known` too) are left out, and objects named so are left alone. Symbolic links
+ * are not followed, so that nothing outside of the directory gets into the bucket; what has a link's name in the bucket
+ * stays, and so do keys that end in a slash, as consoles make them for folders. An empty directory is refused.
  *
- * The content type comes from the file's ending; texts are taken for UTF-8. An object that is unchanged keeps the headers that it has, too: 3.7
- * changes those. Files go as they are, one after the other replaced; a reader can see new ones beside old ones for a while.
+ * The content type comes from the file's ending; texts are taken for UTF-8. What is uploaded anew has this type and
+ * `--cache-control` only: other headers, tags and class of the object that was there are gone. One that is unchanged
+ * keeps its headers: 3.7 changes those. Files are replaced one by one; a reader can see new ones beside old ones.
  *
- * A file that fails is reported at the end, and the rest goes on; nothing is deleted then. Run it again as often as you
- * like. In a bucket that keeps versions, what is replaced or deleted remains as an old version (3.19, 3.17).
+ * A file that fails is reported at the end, and the rest goes on; if an upload fails, nothing is deleted. Run it again as
+ * often as you like. What is replaced or deleted remains as an old version in a bucket that keeps versions (3.19, 3.17);
+ * elsewhere it is gone. Where a KMS key encrypts, it takes `kms:GenerateDataKey` and `kms:Decrypt`.
  *
  * Anybody else who writes under the prefix meanwhile is not noticed, and two runs with `--delete` from two directories
- * delete each other's files.
+ * delete each other's files. The undo below is for a prefix that was empty before: it deletes all versions there.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @before npx tsx recipes/setup/10-copy-recipe.ts s3/create-bucket paws-example-project
@@ -70,7 +73,7 @@ export interface SyncedDirectory {
   size: number;
   unchanged: number;
   deleted: number;
-  /** What went wrong, file by file. Nothing is deleted if there is any. */
+  /** What went wrong, file by file. */
   failed: { key: string; reason: string }[];
 }
 
@@ -86,13 +89,13 @@ const largest = 16 * 1024 * 1024;
 /**
  * Uploads what is new or changed in a directory.
  *
- * @param s3 - Of the bucket's region.
+ * @param s3 - Of the bucket's region, with a `socketTimeout`.
  * @param options.directory - Where the files are.
  * @param options.bucket - Name of the bucket.
  * @param options.prefix - What the keys begin with, before the files' paths. Nothing by default.
  * @param options.cacheControl - `Cache-Control` of what is uploaded: `max-age=300`. None by default.
- * @param options.deleteExtra - Is asked, before anything is changed, whether objects that have no file are to be deleted.
- *   None are by default.
+ * @param options.deleteExtra - Is asked, before anything is changed, whether the objects that have no file are to be
+ *   deleted. None are by default.
  * @param options.concurrency - How many files are sent at once. 8 by default.
  * @param options.signal - Ends the work; what is uploaded stays.
  * @param options.onProgress - Called with the bytes that are sent, and the bytes to send.
@@ -100,7 +103,7 @@ const largest = 16 * 1024 * 1024;
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html
  *
  * @example
- * const s3 = new S3Client({});
+ * const s3 = new S3Client({ requestHandler: { socketTimeout: 60_000 } });
  * const { uploaded, failed } = await syncDirectory(s3, { directory: 'dist', bucket: 'my-web-site' });
  * console.log(`${uploaded} uploaded, ${failed.length} failed`);
  */
@@ -111,7 +114,7 @@ export async function syncDirectory(
     bucket,
     prefix: given = '',
     cacheControl,
-    deleteExtra = () => false,
+    deleteExtra,
     concurrency = 8,
     signal,
     onProgress,
@@ -129,20 +132,28 @@ export async function syncDirectory(
   const prefix = given === '' || given.endsWith('/') ? given : `${given}/`;
   if (signal) setMaxListeners(0, signal);
   const stoppable = { abortSignal: signal };
-  const files = await listFiles(directory, prefix);
+  const { files, links } = await listFiles(directory, prefix);
   const result: SyncedDirectory = { bucket, prefix, uploaded: 0, size: 0, unchanged: 0, deleted: 0, failed: [] };
+  let end: unknown;
   const attempt = async (key: string, work: () => Promise<unknown>) => {
+    if (end) return;
     try {
       signal?.throwIfAborted();
       await work();
     } catch (error) {
-      signal?.throwIfAborted();
-      // Without the right to write, or without the bucket, every file would fail.
-      if (['AccessDenied', 'NoSuchBucket'].includes((error as Error).name)) throw error;
-      result.failed.push({ key, reason: `${(error as Error).message}` });
+      const { name, message, $metadata } = error as Error & { $metadata?: { httpStatusCode?: number } };
+      // Without the right to write, or without the bucket, every file would fail. What is under way goes on to its end.
+      const hopeless = ['AccessDenied', 'NoSuchBucket'].includes(name) || $metadata?.httpStatusCode === 403;
+      if (hopeless || signal?.aborted) end ??= error;
+      else result.failed.push({ key, reason: message });
     }
   };
+  const all = async <Item>(items: Item[], work: (item: Item) => Promise<unknown>) => {
+    await pMap(items, work, { concurrency });
+    if (end) throw end;
+  };
 
+  const isLinked = (key: string) => links.some((link) => key === link || key.startsWith(`${link}/`));
   const missing = new Map(files.map((file) => [file.key, file]));
   const changed: File[] = [];
   const extra: string[] = [];
@@ -158,23 +169,20 @@ export async function syncDirectory(
       size: Size,
       etag: ETag.replaceAll('"', ''),
     }));
-    await pMap(
-      objects,
-      async ({ key, size, etag }) => {
-        const file = missing.get(key);
-        missing.delete(key);
-        if (!file && !isHidden(key.slice(prefix.length))) extra.push(key);
-        if (!file) return;
-        await attempt(key, async () => {
-          if (size === file.size && (await isSame(s3, { bucket, file, etag, signal }))) result.unchanged++;
-          else changed.push(file);
-        });
-      },
-      { concurrency },
-    );
+    await all(objects, async ({ key, size, etag }) => {
+      const file = missing.get(key);
+      missing.delete(key);
+      const isOurs = !key.endsWith('/') && !isHidden(key.slice(prefix.length)) && !isLinked(key);
+      if (!file && deleteExtra && isOurs) extra.push(key);
+      if (!file) return;
+      await attempt(key, async () => {
+        if (size === file.size && (await isSame(s3, { bucket, file, etag, signal }))) result.unchanged++;
+        else changed.push(file);
+      });
+    });
   }
   // Asked now: nobody should have to wait for the end of the uploads to say yes or no.
-  const doomed = extra.length > 0 && (await deleteExtra(extra)) ? extra : [];
+  const doomed = extra.length > 0 && (await deleteExtra?.(extra)) ? extra : [];
 
   const work = [...missing.values(), ...changed];
   const total = work.reduce((sum, { size }) => sum + size, 0);
@@ -190,13 +198,10 @@ export async function syncDirectory(
       onProgress?.({ bytes: result.size, total });
     });
   const isLarge = ({ size }: File) => size > largest;
-  await pMap(
-    work.filter((file) => !isLarge(file)),
-    send,
-    { concurrency },
-  );
+  const small = work.filter((file) => !isLarge(file));
+  await all(small, send);
   // These go in parts (3.13), several at once already.
-  for (const file of work.filter(isLarge)) await send(file);
+  for (const file of work.filter(isLarge)) await all([file], send);
 
   // What is new is all there: only now can what is old go.
   if (result.failed.length > 0) return result;
@@ -205,27 +210,28 @@ export async function syncDirectory(
       await s3.send(new DeleteObjectCommand({ Bucket: bucket, Key }), stoppable);
       result.deleted++;
     });
-  await pMap(doomed, remove, { concurrency });
+  await all(doomed, remove);
   return result;
 }
 
-/** All files in a directory, without hidden ones. A symbolic link is no file, so all that is found lies inside. */
-async function listFiles(directory: string, prefix: string): Promise<File[]> {
+/** All files in a directory, without hidden ones, and the keys of symbolic links. All files lie inside. */
+async function listFiles(directory: string, prefix: string): Promise<{ files: File[]; links: string[] }> {
   const entries = await readdir(directory, { recursive: true, withFileTypes: true }).catch(({ code }) => {
     throw new RangeError(`the directory ${directory} can't be read (${code})`);
   });
-  const files = await pMap(
+  const keyOf = (path: string) => prefix + relative(directory, path).replaceAll(sep, '/');
+  const all = await pMap(
     entries.filter((entry) => entry.isFile()),
     async ({ parentPath, name }) => {
       const path = join(parentPath, name);
-      const key = prefix + relative(directory, path).replaceAll(sep, '/');
-      return { key, path, size: (await stat(path)).size };
+      return { key: keyOf(path), path, size: (await stat(path)).size };
     },
     { concurrency: 32 },
   );
-  const shown = files.filter(({ key }) => !isHidden(key.slice(prefix.length)));
-  if (shown.length === 0) throw new RangeError(`${directory} has no files`);
-  return shown;
+  const files = all.filter(({ key }) => !isHidden(key.slice(prefix.length)));
+  if (files.length === 0) throw new RangeError(`${directory} has no files`);
+  const links = entries.filter((entry) => entry.isSymbolicLink());
+  return { files, links: links.map(({ parentPath, name }) => keyOf(join(parentPath, name))) };
 }
 
 /** By the key's ending. Browsers guess the encoding of texts that don't tell it. */

@@ -79,11 +79,13 @@ test('hidden files and what lies outside stay where they are', async () => {
   symlinkSync(outside.path, join(directory, 'linked'));
   symlinkSync(join(outside.path, 'secret'), join(directory, 'linked-file'));
   symlinkSync(directory, join(directory, 'loop'));
-  await put('.well-known/kept');
+  // What has no file, but isn't ours to delete.
+  const kept = ['.well-known/kept', 'img/', 'linked', 'linked-file', 'linked/x'];
+  for (const key of kept) await put(key);
   const asked: string[][] = [];
   const deleteExtra = (extra: string[]) => asked.push(extra) > 0;
   expect(await syncDirectory(own.s3(), { directory, bucket, deleteExtra })).toMatchObject(counts(1, 0));
-  expect(await keys()).toEqual(['.well-known/kept', 'a']);
+  expect((await keys()).sort()).toEqual([...kept, 'a'].sort());
   expect(asked).toEqual([]);
 });
 
@@ -176,6 +178,12 @@ test('what fails is told at the end, the rest goes on, and nothing is deleted', 
   const denied = withFaults(own.s3(), { operation: 'PutObject', error: 'AccessDenied' });
   await expect(syncDirectory(denied.client, { ...options, prefix: 'y' })).rejects.toThrow('AccessDenied');
   expect(denied.sent.filter((operation) => operation === 'PutObject')).toHaveLength(1);
+  await put('z/a', { Body: 'x' });
+  const proxy = await startProxy(({ operation }) => (operation === 'HeadObject' ? 403 : null));
+  const blind = new S3Client({ ...settingsOf(own), endpoint: proxy.url, forcePathStyle: true });
+  const unseen = syncDirectory(blind, { directory, bucket, prefix: 'z' });
+  await expect(unseen).rejects.toMatchObject({ $metadata: { httpStatusCode: 403 } });
+  expect(proxy.count('PutObject')).toBe(0);
 });
 
 test('what can not be is refused before anything is sent; an abort is the reason it was given', async () => {
