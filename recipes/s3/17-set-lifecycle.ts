@@ -7,13 +7,14 @@
  *
  * ## Solution
  * Read the bucket's rules, put yours among them by its id, and write them all back: S3 knows no way to change one rule.
- * Before a rule deletes anything you are told what and from when. `--remove` takes one rule out; without a rule you are
+ * Before a rule deletes or moves anything you are told what and from when. `--remove` takes one rule out; without a rule you are
  * told which there are.
  *
  * ## Discussion
- * A rule is about old objects, too: what is past its days when you set it goes with the next run. S3 runs rules
+ * A rule is about old objects, too: what is old enough when you set it is deleted in the next run. S3 runs rules
  * once a day, counts from when an object was last written, and rounds up to the next midnight UTC. It may take days
- * more until an object is gone, but you don't pay for them. There is no undo, but to turn on versioning before.
+ * more until an object is gone, but you don't pay for them. There is no undo, but to turn on versioning before; and
+ * `--expire-versions-after` is final even then. Locked versions (3.20) stay until they may go.
  *
  * In a bucket with versioning, expiry only puts a delete marker on an object: its data stay, and cost, until
  * `--expire-versions-after`. In one without, expiry is final. How many objects a rule will delete S3 doesn't say: list
@@ -21,11 +22,13 @@
  *
  * Moving costs a request for each object, so for small ones it costs more than it saves: S3 moves none under 128 KB unless
  * a rule says so by size, or the bucket keeps to the older way, by which the Glacier classes take them; this setting is
- * kept. The classes for infrequent access are billed for 30 days at least, GLACIER for 90, DEEP_ARCHIVE for 180, and
- * from those two an object must be restored before it can be read. Objects move to the infrequent classes when they
+ * kept. The classes for infrequent access are billed for 30 days at least, GLACIER_IR and GLACIER for 90, DEEP_ARCHIVE
+ * for 180; from the last two an object must be restored before it can be read (3.25 has the sums). Objects move to the infrequent classes when they
  * are 30 days old: newer editions of the API reference don't have that limit any more, this recipe does.
  *
- * S3 has no condition for this write: of two programs that change a bucket's rules at the same time, the last wins
+ * A rule with the same id is replaced whole, with what this recipe knows no option for, such as sizes, and is on then,
+ * though it was off: save what there is before, by `aws s3api get-bucket-lifecycle-configuration`. S3 takes no rules in a
+ * bucket with MFA delete (3.11). It has no condition for this write: of two programs that change a bucket's rules at the same time, the last wins
  * and the other's rule is lost. A changed rule takes some minutes to take effect. Rules of the oldest
  * form, with a bare `Prefix`, are written back with the same prefix in a `Filter`: they mean the same.
  *
@@ -42,7 +45,8 @@
  * @permission s3:GetLifecycleConfiguration on arn:aws:s3:::BUCKET
  * @permission s3:PutLifecycleConfiguration on arn:aws:s3:::BUCKET
  * @permission s3:GetBucketVersioning on arn:aws:s3:::BUCKET
- * @cost nothing for rules and for deleting; a request for each object that is moved
+ * @cost nothing for rules and for deleting; for 1,000 objects moved $0.01 to the infrequent classes, $0.02 to
+ * GLACIER_IR, $0.03 to GLACIER, $0.05 to DEEP_ARCHIVE in us-east-1 (2026), and the rest of minimum days cut short
  * @undo npx tsx recipes/s3/17-set-lifecycle.ts s3://{bucket} {id} --remove --local --yes
  * @emulator LocalStack keeps rules and doesn't act on them; it refuses the old form with a bare Prefix, so here answers
  *   of that form are the tests' own.
@@ -146,7 +150,8 @@ export async function removeLifecycleRule(
 }
 
 /**
- * Tells what is lost by setting a rule, or by removing one: data that will be deleted, and a rule that is there now.
+ * Tells what is lost by setting a rule, or by removing one: data that will be deleted, or moved for a fee, and a rule
+ * that is there now.
  *
  * @param s3 - Of the bucket's region.
  * @param options.bucket - Name of the bucket.
@@ -172,7 +177,8 @@ export async function findLosses(
   const losses: string[] = [];
   if (was) {
     const { objects, actions } = describeRule(was);
-    losses.push(`${rule ? 'replace' : 'remove'} the rule "${id}" (${objects}: ${actions})`);
+    const off = was.Status === 'Disabled' ? ' that is off' : '';
+    losses.push(`${rule ? 'replace' : 'remove'} the rule "${id}"${off} (${objects}: ${actions})`);
   }
   if (!rule || !wanted) return losses;
   const { expireAfter, expireVersionsAfter, abortUploadsAfter } = rule;
@@ -189,6 +195,10 @@ export async function findLosses(
     losses.push(
       `${from} delete for good every version that was replaced ${expireVersionsAfter} days before: ${objects}`,
     );
+  }
+  for (const { days, storageClass } of rule.transitions ?? []) {
+    const sleeps = ['GLACIER', 'DEEP_ARCHIVE'].includes(storageClass) ? ', to be restored before it can be read' : '';
+    losses.push(`${from} move to ${storageClass} every object that is ${days} days old${sleeps}: ${objects}`);
   }
   if (abortUploadsAfter)
     losses.push(`${from} delete the parts of uploads unfinished after ${abortUploadsAfter} days: ${objects}`);

@@ -11,23 +11,25 @@
  * deletions of one key. Memory stays the same, however much there is to read.
  *
  * ## Discussion
- * Who deleted it: `--where operation=*DELETE* key=photos/a.jpg`. A requester is an ARN or a canonical
- * user id; `-` is somebody without credentials. Expiry by a lifecycle rule is `S3.EXPIRE.OBJECT` (of a versioned
- * bucket `S3.CREATE.DELETEMARKER`). A copy makes two records. What a client says of itself, as referer and user agent,
+ * Who deleted it: look at all that was done first, `--by operation --where key=photos/a.jpg`; for it may have been
+ * overwritten, or have expired by a lifecycle rule (`S3.EXPIRE.OBJECT`, of a versioned bucket `S3.CREATE.DELETEMARKER`).
+ * Then `--where 'operation=*DELETE*' key=photos/a.jpg status=204`, without what was refused. A requester is an ARN or a
+ * canonical user id; `-` is somebody without credentials. A copy makes two records. What a client says of itself, as referer and user agent,
  * S3 writes as it comes, quotes and all: it can't pass for another field here, but it need not be true.
  *
  * Keys are given decoded, as objects are called: S3 encodes them twice. A line that is none of a log is counted as bad.
  *
  * Logs come within hours, some later, and now and then a record never: a number is a good estimate, and that there
- * is no record proves nothing. For proof use CloudTrail's data events: within minutes, signed, with the parameters
- * of the call, for a fee for each event; they lack what only S3 knows, such as sizes, times, lifecycle and requests that
- * failed to authenticate.
+ * is no record proves nothing. For proof turn on CloudTrail's data events before: within minutes, signed, with the
+ * parameters of the call, for a fee for each event; they lack what only S3 knows, such as the keys of a deletion of many
+ * (DeleteObjects), sizes, lifecycle and requests that failed to authenticate.
  *
  * Up to 100,000 groups are counted; of more, those with the fewest requests are forgotten. Then `missed` tells how many
  * requests a group may have had beyond those counted, and any that made more than a 50,000th of all is still there.
  *
  * Give the prefix down to the bucket, `access/123456789012/us-east-1/my-bucket/`, and the list begins at the first
- * day asked for; otherwise all names are listed. It costs $0.005 for 1,000 pages of names and $0.0004 for 1,000 files in
+ * day asked for; otherwise all names are listed, and all files from then until today are read, since a record may come
+ * late. Files that a rule has archived can't be read, and are counted. It costs $0.005 for 1,000 pages of names and $0.0004 for 1,000 files in
  * us-east-1. For years of logs and questions in SQL use Athena.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
@@ -41,7 +43,7 @@
  *   value                               requests  errors  bytes  first                    last                     missed
  *   arn:aws:iam::123456789012:user/ann  2         0       4 KiB  2026-11-28 10:00:01 UTC  2026-11-28 10:00:02 UTC  0
  *   -                                   1         1       243 B  2026-11-28 10:00:03 UTC  2026-11-28 10:00:03 UTC  0
- * @run npx tsx recipes/s3/18-read-access-logs.ts s3://paws-example/ --where operation=*DELETE* key=a.jpg --local
+ * @run npx tsx recipes/s3/18-read-access-logs.ts s3://paws-example/access/ --where 'operation=*DELETE*' key=a.jpg --local
  * @permission s3:ListBucket on arn:aws:s3:::LOGS
  * @permission s3:GetObject on arn:aws:s3:::LOGS/*
  * @cost nothing that lasts: the requests, and data transfer if you are outside the bucket's region
@@ -69,6 +71,8 @@ export interface AccessReport {
   skipped: number;
   /** How many requests were in the time asked for and picked. */
   requests: number;
+  /** How many can't be read: archived, or deleted meanwhile. */
+  unreadable: number;
   /** Lines that are no records. */
   bad: number;
   /** How many groups there are; with groups forgotten, some may be counted more than once. */
@@ -141,7 +145,7 @@ export async function readAccessLogs(
   }
   // Each request listens to the signal, and Node warns of more than ten.
   if (signal) setMaxListeners(0, signal);
-  const report: AccessReport = { files: 0, skipped: 0, requests: 0, bad: 0, groups: 0, top: [] };
+  const report: AccessReport = { files: 0, skipped: 0, unreadable: 0, requests: 0, bad: 0, groups: 0, top: [] };
   const groups = countGroups(limit);
   const picks = Object.entries(where).map(([field, pattern]) => ({ field: field as Field, test: matcher(pattern) }));
 
@@ -178,6 +182,10 @@ export async function readAccessLogs(
         done += part.length;
       } catch (error) {
         signal?.throwIfAborted();
+        if (['InvalidObjectState', 'NoSuchKey'].includes((error as Error).name)) {
+          report.unreadable++;
+          return pMapSkip;
+        }
         // An answer of S3's that it can't be read was tried again by the SDK. This is for connections that break.
         if ((error as { $metadata?: { httpStatusCode?: number } }).$metadata?.httpStatusCode || attempt === 5) {
           throw Object.assign(error as Error, { message: `${(error as Error).message} (reading ${key})` });
@@ -224,12 +232,12 @@ recipe(import.meta, (command) =>
     .option('--concurrency <number>', 'how many files to read at once (default: 16)', Number)
     .action(async (logs, { by = fields[0], where = [], from, to, count, concurrency }) => {
       const picks = Object.fromEntries(where.map((pick) => pick.split(/=(.*)/s)));
+      if (Object.keys(picks).length < where.length) throw new RangeError('--where takes each field once');
       const options = { ...logs, from, to, count, concurrency, signal: interrupted(), onProgress: progress };
       const report = await readAccessLogs(connect(S3Client), { ...options, by: by as Field, where: picks });
       print(json() ? report : report.top, { bytes });
-      const { files, skipped, requests, bad, groups } = report;
-      warn(
-        `${requests} requests of ${groups} groups, in ${files} files; ${skipped} passed over; ${bad} lines unreadable`,
-      );
+      const { files, skipped, unreadable, requests, bad, groups } = report;
+      const rest = `${skipped} passed over, ${unreadable} can't be read; ${bad} lines are bad`;
+      warn(`${requests} requests of ${groups} groups, in ${files} files; ${rest}`);
     }),
 );

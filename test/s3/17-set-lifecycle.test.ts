@@ -290,17 +290,26 @@ test('what is lost is told: what goes from when, by the versioning of the bucket
     versions,
     uploads,
   ]);
-  const move = { id: 'x', transitions: [toMove('30:STANDARD_IA')] };
-  expect(await findLosses(s3, { bucket: plain, rule: move })).toEqual([]);
+  const move = { id: 'x', transitions: [toMove('30:STANDARD_IA'), toMove('90:GLACIER')] };
+  const moves = [
+    'from 2027-01-01 on move to STANDARD_IA every object that is 30 days old: all',
+    'from 2027-01-01 on move to GLACIER every object that is 90 days old, to be restored before it can be read: all',
+  ];
+  expect(await findLosses(s3, { bucket: plain, rule: move })).toEqual(moves);
   expect(await findLosses(s3, { bucket: plain, remove: 'x' })).toEqual([]);
   await setLifecycle(s3, { bucket: plain, rule: { id: 'x', expireAfter: 3 } });
   expect(await findLosses(s3, { bucket: plain, rule: move })).toEqual([
     'replace the rule "x" (all: expire after 3 days)',
+    ...moves,
   ]);
   expect(await findLosses(s3, { bucket: plain, remove: 'x' })).toEqual([
     'remove the rule "x" (all: expire after 3 days)',
   ]);
   expect(await findLosses(s3, { bucket: plain, rule: { id: 'x', expireAfter: 3 } })).toEqual([]);
+  await setRules(plain, [{ ID: 'x', Status: 'Disabled', Filter: { Prefix: '' }, Expiration: { Days: 3 } }]);
+  expect(await findLosses(s3, { bucket: plain, remove: 'x' })).toEqual([
+    'remove the rule "x" that is off (all: expire after 3 days)',
+  ]);
 });
 
 test('an error on the way changes nothing', async () => {
@@ -320,7 +329,7 @@ test('an error on the way changes nothing', async () => {
   await expect(setLifecycle(s3, { bucket, rule, signal: stop })).rejects.toMatchObject({ name: 'AbortError' });
 });
 
-test('the command asks before anything is lost, and not before a move', async () => {
+test('the command asks before anything is lost or moved', async () => {
   const bucket = await makeBucket();
   const command = `npx tsx ${file} s3://${bucket} all --local`;
   const asked = await run(`${command} --expire-after 1 --abort-uploads-after 2`);
@@ -332,7 +341,8 @@ test('the command asks before anything is lost, and not before a move', async ()
   await expect(configurationOf(bucket)).rejects.toMatchObject({ name: 'NoSuchLifecycleConfiguration' });
 
   const options = '--transitions 30:STANDARD_IA 90:GLACIER --tags a=b=c d= --json';
-  const moved = await run(`${command} ${options}`);
+  expect((await run(`${command} ${options}`)).stderr).toContain('move to GLACIER every object');
+  const moved = await run(`${command} ${options} --yes`);
   expect(moved).toMatchObject({ code: 0, stderr: '' });
   expect(JSON.parse(moved.stdout)).toMatchObject({ change: 'added', objects: 'all, tagged a=b=c, tagged d=' });
   const wrong = await run(`${command} --transitions STANDARD_IA --yes`);

@@ -5,6 +5,7 @@ import { listLogFiles, parseTime } from '../../recipes/s3/18-helpers/log-files.t
 import { type LogRecord, parseLogLine } from '../../recipes/s3/18-helpers/log-record.ts';
 import { countGroups } from '../../recipes/s3/18-helpers/top-groups.ts';
 import { readAccessLogs } from '../../recipes/s3/18-read-access-logs.ts';
+import { withFaults } from '../faults.ts';
 import { testRecipe } from '../harness.ts';
 import { oddKeys } from '../odd-keys.ts';
 import { keysOf } from '../program.ts';
@@ -229,7 +230,7 @@ test('requests are counted by each field, in a time, and with the values that we
   const read = (more: object) => readAccessLogs(s3, { bucket, prefix: byDay, by: 'requester', ...more });
   const ann = { value: 'arn:aws:iam::123456789012:user/ann', requests: 10, errors: 0, bytes: 50, missed: 0 };
   expect(await read({})).toEqual({
-    ...{ files: 5, skipped: 0, requests: 15, bad: 0, groups: 2 },
+    ...{ files: 5, skipped: 0, unreadable: 0, requests: 15, bad: 0, groups: 2 },
     top: [
       { ...ann, first: november(1), last: new Date('2026-11-05T12:00:00Z') },
       {
@@ -332,6 +333,10 @@ test('an answer that breaks off is read on where it broke, and nothing is counte
   expect(proxy.count('GetObject')).toBe(4);
   const ranges = proxy.requests.map(({ headers }) => headers.range).filter(Boolean);
   expect(ranges.length).toBeGreaterThanOrEqual(1);
+
+  const archived = withFaults(own.s3(), { operation: 'GetObject', error: 'InvalidObjectState' });
+  const without = await readAccessLogs(archived.client, { bucket, prefix: 'broken/', by: 'key' });
+  expect(without).toMatchObject({ files: 0, unreadable: 1, requests: 0 });
 
   const never = await startProxy(({ operation }) => (operation === 'GetObject' ? 'cut' : null));
   const broken = new S3Client({ ...(await settings()), endpoint: never.url });
@@ -449,6 +454,8 @@ test('by the command line', async () => {
   expect(JSON.parse(asked.stdout)).toMatchObject({ requests: 2, top: [{ value: 'a b/é.jpg', bytes: 20 }] });
   const wrong = await run(`npx tsx ${file} ${where} --by key --where key --local`);
   expect(wrong).toEqual({ code: 2, stdout: '', stderr: 'Error: where needs a value for key\n' });
+  const twice = await run(`npx tsx ${file} ${where} --where key=a key=b --local`);
+  expect(twice).toEqual({ code: 2, stdout: '', stderr: 'Error: --where takes each field once\n' });
 });
 
 test.skipIf(!versitygw)('logs on another S3 server, which checks who asks, are read too', async () => {
