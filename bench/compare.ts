@@ -133,19 +133,25 @@ export function fastFolder(): { path: string; remove: () => void } {
 /**
  * Starts versitygw, a real S3 server that checks signatures and checksums and keeps its objects in a folder.
  *
+ * @param options.keepAlive - Keeps connections open, as S3 does and versitygw by itself doesn't: what counts with small
+ *   requests. False by default.
  * @returns Null where it is not installed; a line says how to get it.
  */
-export async function startGateway(folder: string): Promise<Server | null> {
+export async function startGateway(folder: string, { keepAlive = false } = {}): Promise<Server | null> {
   const program = findProgram('versitygw');
   if (!program) {
     console.log('versitygw: not here; test/install-servers');
     return null;
   }
   const { url, stop } = await startServer((port) =>
-    spawnServer(program, ['--port', `127.0.0.1:${port}`, '--quiet', 'posix', folder], {
-      ROOT_ACCESS_KEY: keys.accessKeyId,
-      ROOT_SECRET_KEY: keys.secretAccessKey,
-    }),
+    spawnServer(
+      program,
+      ['--port', `127.0.0.1:${port}`, '--quiet', ...(keepAlive ? ['--keep-alive'] : []), 'posix', folder],
+      {
+        ROOT_ACCESS_KEY: keys.accessKeyId,
+        ROOT_SECRET_KEY: keys.secretAccessKey,
+      },
+    ),
   );
   return { url, env: cleanEnvironment(), stop };
 }

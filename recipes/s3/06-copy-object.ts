@@ -13,21 +13,26 @@
  * CopyObject keeps metadata, headers and tags. It forgets storage class, encryption, website redirect and Object Lock,
  * and gives the copy the defaults of the bucket; told to replace one header it drops all others. Here all are kept,
  * and `change` replaces just what it names. Copied in parts, even metadata and tags are lost unless they are set again.
+ * Only encryption by S3's own keys (AES256), which objects have unasked, gives way to the default of another bucket.
  *
  * An object that is there already is overwritten, as with every upload; in a bucket with versions it becomes an older
  * version. Copying onto itself is refused unless something changes: then nothing is lost that somebody writes at the
- * same time (3.7). If the source is overwritten meanwhile, S3 refuses the copy (412).
+ * same time (3.7). If the source is overwritten meanwhile, S3 refuses the copy (412). A copy in parts that fails or is
+ * stopped removes its parts; of a process that was killed they stay, and are billed, until 3.21 finds them.
  *
  * Not kept: access control lists (the copy is private), the encryption context of a KMS key, versions, the date. The
- * ETag is another one where the parts differ: one call makes one part of what was uploaded in many. Annotations come
- * along with CopyObject, each billed as a PUT; a copy in parts has none. A lock whose date is over is not set again. A
- * lock that you may not read (`s3:GetObjectRetention`, `s3:GetObjectLegalHold`) is not shown, and so not kept; a
- * bucket without Object Lock takes none: `--no-lock`.
+ * ETag is another one where the parts differ or a KMS key is used. Annotations come along with CopyObject, which takes
+ * `s3:GetObjectAnnotation` and `s3:PutObjectAnnotation`; a copy in parts has none.
  *
- * The client is of the destination's region; the source may be anywhere, but only a client of its region can read what
- * it has. A KMS key is of one region: elsewhere name another by `--kms-key-id`. KMS needs `kms:Decrypt` for the
- * source's key, and `kms:GenerateDataKey` too for the copy's. Objects encrypted with a key of your own (SSE-C) are
- * refused; archived ones (GLACIER, DEEP_ARCHIVE) must be restored first.
+ * A lock that is kept keeps the copy, too: in compliance mode nobody can delete it before the date. `--no-lock` leaves
+ * it out, as a bucket without Object Lock needs it. One whose date is over is not set again, and one that you may not
+ * read (`s3:GetObjectRetention`, `s3:GetObjectLegalHold`) is not shown, and so not kept.
+ *
+ * The client is of the destination's region, and S3 fetches from any that is on for your account; but not through a
+ * VPC endpoint. What the source has can be read only by a client of its region: 3.2 finds it. A KMS key is of one
+ * region: elsewhere name another by `--kms-key-id`. KMS needs `kms:Decrypt` for both keys and `kms:GenerateDataKey` for
+ * the copy's. Objects encrypted with a key of your own (SSE-C) are refused. Archived ones (GLACIER, DEEP_ARCHIVE) must
+ * be restored first, and their copy goes back to the archive unless `--storage-class` names another.
  *
  * A `?`, `+` or `%` in a key is the classic trap: the SDK does not encode `CopySource`. Here every key works, and a
  * version is named by an option, since `?versionId=` can be part of a key.
@@ -43,6 +48,7 @@
  *   etag        "e1404e1ab25ab9403efc5dc7af50e8b3"
  *   parts       1
  *   checksum    SHA256
+ * @permission s3:ListBucket on arn:aws:s3:::SOURCE
  * @permission s3:GetObject on arn:aws:s3:::SOURCE/*
  * @permission s3:GetObjectTagging on arn:aws:s3:::SOURCE/*
  * @permission s3:GetObjectVersion on arn:aws:s3:::SOURCE/*
@@ -55,7 +61,8 @@
  * @permission s3:PutObjectRetention on arn:aws:s3:::DESTINATION/*
  * @permission s3:PutObjectLegalHold on arn:aws:s3:::DESTINATION/*
  * @permission s3:AbortMultipartUpload on arn:aws:s3:::DESTINATION/*
- * @cost the copy's storage, and a PUT request for it or for each part; between regions also the transfer
+ * @cost the copy's storage, and a PUT request for it or for each part, and for each annotation; between regions the
+ *   transfer; from STANDARD_IA, ONEZONE_IA and GLACIER_IR what reading costs (3.9)
  * @undo npx tsx recipes/setup/16-delete-resource.ts s3://{bucket}/{key} --local --yes
  * @emulator LocalStack ignores IfMatch of the destination, drops Expires in a copy, and has one region's servers for
  *   all: what is sent is compared there.
@@ -99,7 +106,7 @@ export interface CopyOptions {
   change?: Change;
   /** The source's by default. */
   storageClass?: StorageClass;
-  /** Key, of the destination's region, to encrypt the copy with. Encrypted as the source by default. */
+  /** Key, of the destination's region, to encrypt the copy with. By default the source's, if it has one. */
   kmsKeyId?: string;
   /** False leaves retention and legal hold out. True by default. */
   lock?: boolean;
@@ -125,8 +132,8 @@ const GiB = 2 ** 30;
  * @param s3 - Of the region of the bucket to copy to.
  * @param options - What, where to, and what is to be different.
  * @returns The copy, and how it was compared.
- * @throws RangeError when the copy would be the object itself, unchanged, or for a part size that S3 refuses;
- *   NotFound; PreconditionFailed when either object was overwritten meanwhile; InvalidObjectState when it is archived.
+ * @throws RangeError when the copy would be the object itself, unchanged; for parts that S3 refuses, a concurrency that
+ *   is none, and a KMS key of another region; NotFound; PreconditionFailed when either object was overwritten meanwhile; InvalidObjectState when it is archived.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
  *
  * @example
@@ -151,7 +158,8 @@ export async function copyObject(s3: S3Client, options: CopyOptions): Promise<Co
   const { size, etag } = object;
   const { headers } = applyChange(object.headers, change);
   const region = await s3.config.region();
-  const kept = settingsFor(object.settings, { storageClass, kmsKeyId, lock, region });
+  const sameBucket = from.bucket === to.bucket;
+  const kept = settingsFor(object.settings, { storageClass, kmsKeyId, lock, region, sameBucket });
   const request = {
     ...kept,
     Bucket: to.bucket,
@@ -197,26 +205,29 @@ function copySource({ bucket, key, versionId }: ObjectName): string {
 
 // ---- command line: leave out when copying ----
 import { bytes, connect, interrupted, print, recipe, s3Object, sayUndo, transferred } from '../../shared/cli.ts';
+import { findBucketRegion } from './02-create-bucket-in-region.ts';
 
 recipe(import.meta, (command) =>
   command
     .argument('<from>', 's3://BUCKET/KEY to copy', s3Object)
     .argument('<to>', 's3://BUCKET/KEY of the copy', s3Object)
     .option('--version-id <id>', 'copy this version')
-    .option('--storage-class <class>', "the copy's storage class, such as STANDARD_IA")
+    .option('--storage-class <class>', "the copy's storage class, such as STANDARD_IA", (name) => name as StorageClass)
     .option('--kms-key-id <id>', 'encrypt the copy with this key')
     .option('--no-metadata', 'leave the metadata out')
     .option('--no-lock', 'leave retention and legal hold out')
     .option('--part-size <mebibytes>', 'copy in parts of this size what is larger', (size) => Number(size) * MiB)
     .action(async (from, to, { versionId, metadata, ...options }) => {
-      const result = await copyObject(connect(S3Client), {
+      const [s3, signal] = [connect(S3Client), interrupted()];
+      const elsewhere = from.bucket !== to.bucket;
+      const source = elsewhere ? connect(S3Client, { region: await findBucketRegion(s3, { ...from, signal }) }) : s3;
+      const result = await copyObject(s3, {
         ...options,
         from: { ...from, versionId },
         to,
-        source: connect(S3Client, { followRegionRedirects: true }),
-        storageClass: options.storageClass as StorageClass,
+        source,
         change: metadata ? {} : { metadata: null },
-        signal: interrupted(),
+        signal,
         onProgress: transferred,
       });
       print(result, { size: bytes });

@@ -2,30 +2,38 @@
  * 3.7 Change metadata
  *
  * ## Problem
- * You want to give an object that is in S3 already another content type, cache control or metadata, and lose nothing
- * else of it.
+ * You want to give an object that is in S3 already another content type, cache control or metadata, and keep the rest
+ * of it.
  *
  * ## Solution
- * S3 changes nothing in place: the object is copied onto itself with new headers, by 3.6, which keeps all that is not
+ * S3 changes nothing in place: the object is copied onto itself with new headers, by 3.6, which keeps what is not
  * changed. Nothing is copied when all is already as you want it.
  *
  * ## Discussion
  * The trap is that S3 replaces headers all together: a copy that sets the content type alone loses all metadata, cache
  * control and the rest, and quietly storage class, encryption, redirect and lock. Here what you don't name stays.
  *
+ * One thing is lost: the access control list. New buckets have had none since 2023, but in an older one that has them
+ * still the object becomes private, so what strangers could read they can't any more.
+ *
  * What somebody else writes meanwhile is not lost: the copy is made only if the object is still the one that was read
  * (`CopySourceIfMatch`, and `IfMatch` for the moment of writing); otherwise S3 answers 412 or 409 and you run it
  * again. They compare the ETag, which tells of another content, not of other metadata: if two change the metadata
  * of one object at the same moment, the later one wins.
  *
- * In a bucket that keeps versions the result is a new version, and the old one stays and is billed too. Elsewhere
- * it can't be undone. Either way the object counts as new: its date changes, and lifecycle rules and the least days of
- * its storage class begin again. The ETag changes if it was uploaded in parts, or is copied in parts because it is over
- * 5 GiB; then it loses its annotations, too.
+ * In a bucket that keeps versions the result is a new version, under a lock if the old one is; the old one stays, is
+ * billed too, and can be brought back (3.29). Elsewhere it can't be undone. Either way the object counts as new: its
+ * date changes, and lifecycle rules and the least days of its storage class begin again. It is replicated, and told of
+ * by the bucket's notifications: a function that they start, and that changes metadata, can start itself for ever.
  *
- * Names of metadata are stored in lower case; all names and values together may have 2 KB. What is not ASCII is encoded
- * as in 3.4. `--remove` takes a name of metadata, or of one of the six headers; metadata that has
- * the name of a header is meant with `x-amz-meta-` before it. Tags need no copy: PutObjectTagging changes them in place.
+ * The ETag changes if the object was uploaded in parts, is encrypted with a KMS key, or is copied in parts because it
+ * is over 5 GiB; then it loses its annotations, too. Archived objects must be restored first, and are archived again
+ * by this. Those encrypted with SSE-C are refused. What KMS and annotations need is in 3.6.
+ *
+ * Names of metadata are stored in lower case. All names and values together may have 2 KB, which S3 counts, not this:
+ * `MetadataTooLarge`. What is not ASCII is encoded as in 3.4. `--remove` takes a name of metadata, or of one of the six
+ * headers; metadata that has the name of a header is meant with `x-amz-meta-` before it. Tags need no copy:
+ * PutObjectTagging changes them in place.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @before npx tsx recipes/s3/03-store-private-data.ts s3://paws-example/report.txt "Hello from S3" --local
@@ -45,7 +53,8 @@
  * @permission s3:PutObjectRetention on arn:aws:s3:::BUCKET/*
  * @permission s3:PutObjectLegalHold on arn:aws:s3:::BUCKET/*
  * @permission s3:AbortMultipartUpload on arn:aws:s3:::BUCKET/*
- * @cost a PUT request, or one for each part of an object over 5 GiB; in a bucket with versions the storage of one more
+ * @cost a PUT request, or one for each part of an object over 5 GiB; in STANDARD_IA, ONEZONE_IA and GLACIER_IR what
+ *   reading it costs, and the rest of its least days (3.9); in a bucket with versions the storage of one more
  * @undo nothing
  * @emulator LocalStack ignores IfMatch in a copy: what is sent is compared. It does not count the 2 KB.
  * @book key.copy
@@ -78,9 +87,9 @@ export interface ChangedMetadata {
  * @param options.signal - Stops it.
  * @param options.onProgress - Called with the bytes that are copied.
  * @returns What is there now.
- * @throws RangeError when a name or value can't be sent, or when a name is both set and removed,
- *   or nothing is; NotFound;
- *   PreconditionFailed or ConditionalRequestConflict when somebody else wrote the object meanwhile: run it again.
+ * @throws RangeError when a name or value can't be sent, when a name is both set and removed, or when nothing is;
+ *   NotFound; InvalidObjectState when it is archived; PreconditionFailed or ConditionalRequestConflict when somebody
+ *   else wrote the object meanwhile: run it again.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
  *
  * @example

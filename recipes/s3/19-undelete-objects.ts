@@ -2,35 +2,42 @@
  * 3.19 Undelete objects
  *
  * ## Problem
- * Objects were deleted, or overwritten, in a bucket that keeps versions (3.11): one, or all under a prefix. You want
- * them back, as they were before somebody's script ran.
+ * Objects were deleted, or overwritten, in a bucket that keeps versions (3.11). You want them back, as they were before
+ * somebody's script ran.
  *
  * ## Solution
- * List all versions. Where delete markers are on top of a version, remove the markers, a thousand a call: the object
- * is there again, with its old version id. With a time, each object becomes what was current at that moment; where
- * something was written since, the older version is copied on top of it. No data is deleted.
+ * List all versions under a prefix. Where delete markers are on top of a version, remove the markers, a thousand a
+ * call: the object is there again, with its old version id. With a time, each object becomes what was current at that
+ * moment; where something was written since, the older version is copied on top of it. No data is deleted.
  *
  * ## Discussion
  * Without a time, every deleted object that has a version left comes back, those too that were deleted years ago for
  * good reasons. So give the time before the accident, with its zone: `--as-of 2026-11-28T09:00:00Z`. Then:
  * - what was deleted since comes back by removing the markers, which costs nothing;
  * - what was overwritten since, and perhaps deleted afterwards, gets the older version as a copy on top (3.29). The
- *   copy is billed as one more version, and the newer ones stay beneath it. What has the same ETag is left, so a
+ *   copy is billed as one more version, and the newer ones stay beneath it. What has the same content is left, so a
  *   change of metadata alone isn't taken back;
  * - what was created since, or deleted before, stays as it is. It is counted as `created` if it is there.
  *
- * It can be run again. Only what was copied from an upload in parts, or is encrypted with a KMS key, has another ETag
- * and is copied once more.
+ * A dry run first: this has no undo but to delete the objects again, and 3.29 for one that was copied. A key is a
+ * prefix, too: `reports` brings back all in `reports/`. It can be run again. What has another ETag, as after a copy of
+ * parts or by a KMS key, is compared by S3's checksums; where the two have none of the same kind, it is copied again.
  *
- * S3 tells times to the second, for an object uploaded in parts the second when its upload began. Of a write and a
- * deletion in the same second, the write counts as the later one. `AccessDenied` for all means that
- * `s3:DeleteObjectVersion` is missing, which removing a marker takes, or that MFA delete is on. Objects over 5 GiB and
- * archived ones are not copied but reported. After a thousand failures it ends.
+ * First switch off lifecycle rules. One for noncurrent versions deletes what you want back, for good, as does a
+ * deletion by version id. One for current versions deletes again what comes back without its marker, as that is as
+ * old as it was.
  *
- * Versions that were deleted by their id, or by a lifecycle rule for noncurrent versions, can't come back: switch such
- * rules off before you begin. Where versioning is suspended, all new markers have the id `null`: stop writers first,
- * as what they write to the same key at that moment has that id, too, and would be deleted in the marker's place. With
- * a time, a suspended bucket is refused.
+ * S3 tells times to the second. Of a write and a deletion in the same second, the write counts as the later one. Of an
+ * object uploaded in parts the time is when its upload began, so one that was under way then counts as there.
+ *
+ * Removing a marker takes `s3:DeleteObjectVersion`; where MFA delete is on, S3 refuses the whole call, and nothing
+ * comes back. From `s3:GetObject` on, the permissions are for copies. A copy with tags needs `s3:PutObjectTagging` too,
+ * and one with a KMS key what 3.6 says. Archived objects are not copied but reported; once they are restored from there
+ * their copies are `STANDARD`. After a thousand failures it ends.
+ *
+ * Where versioning is suspended, all new markers have the id `null`: stop writers first, as what they write to the
+ * same key at that moment has that id, too, and would be deleted in the marker's place. With a time, a suspended bucket
+ * is refused.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @before npx tsx recipes/s3/11-prevent-deletion.ts paws-example --local
@@ -49,10 +56,13 @@
  * @permission s3:GetBucketVersioning on arn:aws:s3:::BUCKET
  * @permission s3:DeleteObject on arn:aws:s3:::BUCKET/*
  * @permission s3:DeleteObjectVersion on arn:aws:s3:::BUCKET/*
+ * @permission s3:GetObject on arn:aws:s3:::BUCKET/*
  * @permission s3:GetObjectVersion on arn:aws:s3:::BUCKET/*
  * @permission s3:GetObjectVersionTagging on arn:aws:s3:::BUCKET/*
  * @permission s3:PutObject on arn:aws:s3:::BUCKET/*
- * @cost $0.005 for listing a million versions; each copy $0.005 for a thousand, and its storage (us-east-1, 2026)
+ * @permission s3:AbortMultipartUpload on arn:aws:s3:::BUCKET/*
+ * @cost $0.005 for listing a million versions; each copy $0.005 for a thousand, and its storage; from STANDARD_IA,
+ *   ONEZONE_IA and GLACIER_IR more, and what reading costs (3.9; us-east-1, 2026)
  * @undo nothing
  * @emulator LocalStack does not encode the mark where the next page of a list begins.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/ManagingDelMarkers.html
@@ -61,7 +71,10 @@
 import { setMaxListeners } from 'node:events';
 import { DeleteObjectCommand, DeleteObjectsCommand, GetBucketVersioningCommand, S3Client } from '@aws-sdk/client-s3';
 import pMap from 'p-map';
-import { copyVersion, listVersions, type ObjectVersion } from './29-restore-version.ts';
+import { copyObject } from './06-copy-object.ts';
+import { readObject } from './06-helpers/properties.ts';
+import { byKey, type Deleted, type Overwritten, plan } from './19-helpers/plan.ts';
+import { listVersions, type ObjectVersion, readableClass } from './29-restore-version.ts';
 
 /** An object that did not come back. */
 export interface Failure {
@@ -99,7 +112,8 @@ const mostFailures = 1000;
  * @param options.signal - Stops it; what is back stays back.
  * @param options.onProgress - Called with a text for people.
  * @returns How many objects came back, and those that did not.
- * @throws RangeError for a time that is none or lies ahead; Error for one where versioning is not on.
+ * @throws RangeError for a time that is none or lies ahead; Error for a bucket that has never kept versions or, with a
+ *   time, does not keep them now.
  * @throws AbortError, and whatever ended the work: the message tells how far it got.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/ManagingDelMarkers.html
  *
@@ -133,19 +147,33 @@ export async function undeleteObjects(
     if (++result.failed === mostFailures) throw new Error(`too many failures, the last one ${code}: ${message}`);
   };
 
+  const { Status } = await s3.send(new GetBucketVersioningCommand({ Bucket: bucket }), stoppable);
+  if (!Status) throw new Error(`${bucket} has never kept versions: nothing can come back.`);
   // Where versioning is suspended, a copy would replace the version whose id is null for good.
-  if (asOf) {
-    const { Status } = await s3.send(new GetBucketVersioningCommand({ Bucket: bucket }), stoppable);
-    if (Status !== 'Enabled') throw new Error(`Versioning of ${bucket} is not on: turn it on (3.11).`);
-  }
+  if (asOf && Status !== 'Enabled') throw new Error(`Versioning of ${bucket} is not on: turn it on (3.11).`);
 
-  const copy = async (version: ObjectVersion) => {
+  // A copy of parts, or by a KMS key, has another ETag than its source, but the checksum is the same.
+  const isCopied = async ({ current, wanted }: Overwritten) => {
+    if (current.size !== wanted.size) return false;
+    const read = ({ key, versionId }: ObjectVersion) => readObject(s3, { bucket, key, versionId, signal });
+    const [{ checksum }, source] = await Promise.all([read(current), read(wanted)]);
+    const same = checksum?.algorithm === source.checksum?.algorithm && checksum?.value === source.checksum?.value;
+    return checksum !== null && same;
+  };
+  const copy = async (object: Overwritten) => {
+    const { key, versionId } = object.wanted;
+    const [from, to] = [
+      { bucket, key, versionId },
+      { bucket, key },
+    ];
+    const storageClass = readableClass(object.wanted);
     try {
-      if (!dryRun) await copyVersion(s3, { bucket, version, signal });
+      if (await isCopied(object)) return;
+      if (!dryRun) await copyObject(s3, { from, to, storageClass, lock: false, signal });
       result.copied++;
     } catch (error) {
       if (signal?.aborted) throw error;
-      fail(version.key, (error as Error).name, (error as Error).message);
+      fail(key, (error as Error).name, (error as Error).message);
     }
   };
   const removeOne = async (key: string, versionId: string) => {
@@ -181,7 +209,7 @@ export async function undeleteObjects(
   };
 
   const underWay = new Set<Promise<void>>();
-  const work = (step: Deleted[] | ObjectVersion) => {
+  const work = (step: Deleted[] | Overwritten) => {
     const done = (Array.isArray(step) ? remove(step) : copy(step)).then(() => onProgress?.(summary()));
     underWay.add(done);
     return done.finally(() => underWay.delete(done));
@@ -209,65 +237,6 @@ export async function undeleteObjects(
 /** What XML can't carry or may change. */
 const noXml = /[^\t\n\x20-\uD7FF\uE000-\uFFFD\u{10000}-\u{10FFFF}]/u;
 
-/** A deleted object: to remove these markers brings it back. */
-interface Deleted {
-  key: string;
-  markers: string[];
-}
-
-/** What there is of one key, as far as it matters. */
-interface Key {
-  current: ObjectVersion;
-  /** What is to be current: a version, or a marker where the object was deleted at that time; null for neither. */
-  wanted: ObjectVersion | null;
-  /** Whether a version is newer than that. */
-  written: boolean;
-  /** Ids of the markers that are newer than that. */
-  markers: string[];
-}
-
-/** Takes versions and markers, sorted by key and the newest first, together by key. */
-async function* byKey(versions: AsyncIterable<ObjectVersion>, asOf?: Date): AsyncGenerator<Key> {
-  let one: Key | undefined;
-  for await (const version of versions) {
-    const { key, versionId, deleteMarker, lastModified } = version;
-    if (key !== one?.current.key) {
-      if (one) yield one;
-      one = { current: version, wanted: null, written: false, markers: [] };
-    }
-    const { wanted } = one;
-    const newer = !wanted && (asOf ? lastModified > asOf : deleteMarker);
-    // One of the same second may be on top of the version, and does no harm beneath it: it has to go, too.
-    const unsure = wanted && !wanted.isLatest && wanted.lastModified.getTime() === lastModified.getTime();
-    if (deleteMarker && (newer || unsure)) one.markers.push(versionId);
-    else if (newer) one.written = true;
-    else one.wanted ??= version;
-  }
-  if (one) yield one;
-}
-
-/** Decides for each key what to do: remove markers, about a thousand at a time, or copy a version. */
-async function* plan(keys: AsyncIterable<Key>, onCreated: () => void): AsyncGenerator<Deleted[] | ObjectVersion> {
-  let batch: Deleted[] = [];
-  let size = 0;
-  for await (const { current, wanted, written, markers } of keys) {
-    if (!wanted || wanted.deleteMarker) {
-      if (written && !current.deleteMarker) onCreated();
-    } else if (written) {
-      // The same content is there, from an earlier run perhaps.
-      if (current.etag !== wanted.etag || current.size !== wanted.size) yield wanted;
-    } else if (markers.length > 0) {
-      batch.push({ key: wanted.key, markers });
-      size += markers.length;
-    }
-    if (size >= 1000) {
-      yield batch;
-      [batch, size] = [[], 0];
-    }
-  }
-  if (batch.length > 0) yield batch;
-}
-
 // ---- command line: leave out when copying ----
 import { confirm, connect, interrupted, print, progress, recipe, s3Prefix, yes } from '../../shared/cli.ts';
 
@@ -278,6 +247,9 @@ recipe(import.meta, (command) =>
     .option('--dry-run', 'only count')
     .addOption(yes)
     .action(async ({ bucket, prefix }, { asOf, dryRun }) => {
+      // Without a zone it would mean another time on another machine.
+      if (asOf && !/(Z|[+-]\d\d:?\d\d)$/i.test(asOf))
+        throw new RangeError(`${asOf} has no zone: put Z or +02:00 after it`);
       const s3 = connect(S3Client);
       const stoppable = { signal: interrupted(), onProgress: progress };
       const what = { bucket, prefix, asOf: asOf === undefined ? undefined : new Date(asOf), ...stoppable };

@@ -6,22 +6,28 @@
  * have one of it back.
  *
  * ## Solution
- * List the versions of the key, the newest first. Name one, and it is copied onto the key: the copy becomes the
- * current version, and nothing that is there is lost, so that this can be taken back the same way.
+ * List the versions of the key, the newest first. Name one, with `--version-id`, and it is copied onto the key: the
+ * copy becomes the current version and the others stay, so that this can be taken back the same way.
  *
  * ## Discussion
- * The other way to go back is to delete what is newer, and that is for good: here nothing is deleted. To bring back an
- * object that was only deleted, remove its delete marker (3.19); that takes no copy. For many keys at once, 3.19
- * brings back a whole prefix as it was at a time.
+ * The other way to go back is to delete what is newer, and that is for good: here nothing is deleted. But a lifecycle
+ * rule that keeps only so many old versions deletes the oldest, as there is one more now. To bring back an object that
+ * was only deleted, remove its delete marker (3.19); that takes no copy. For many keys at once, 3.19 brings back a
+ * whole prefix as it was at a time.
  *
- * The copy is a new version with an id of its own, billed like any other. Content, metadata, content type, tags and
- * storage class and encryption are the old version's. An Object Lock is not copied: a default retention of the bucket
- * applies. The copy is made within S3: nothing is downloaded. A version that has tags needs `s3:PutObjectTagging`,
- * too.
+ * `--previous` takes the newest version that is not the current one. Run twice it goes back to where you began: in a
+ * script name the version.
+ *
+ * The copy is a new version with an id of its own, billed like any other. It is made within S3 (3.6), of any size:
+ * content, headers, metadata, tags, storage class and encryption are the old version's. An Object Lock is not copied:
+ * a default retention of the bucket applies. In a bucket that has access control lists still, the copy is private. A
+ * version that has tags needs `s3:PutObjectTagging`, too, and one that is encrypted with a KMS key needs that key, with
+ * `kms:Decrypt` and `kms:GenerateDataKey`. One that is encrypted with SSE-C can't be restored here.
  *
  * Where versioning is suspended, the copy would replace the version with the id `null` for good. That is refused here:
- * turn versioning on first. An archived version (`GLACIER`, `DEEP_ARCHIVE`) must be restored from the archive before
- * it can be copied: `InvalidObjectState` or `ObjectNotInActiveTierError`. One over 5 GB takes a copy in parts (3.6).
+ * turn versioning on first. A version in the archive (`GLACIER`, `DEEP_ARCHIVE`, the archive tiers of
+ * `INTELLIGENT_TIERING`) must be restored from there before it can be copied: `InvalidObjectState` or
+ * `ObjectNotInActiveTierError`. Its copy is `STANDARD`: in the archive it could not be read.
  *
  * Times are to the second. Of an object uploaded in parts it is the time when the upload began, which can be long
  * before it became visible. S3 lists versions and delete markers in one order, but the SDK hands them out as two
@@ -36,21 +42,19 @@
  *   AaIg5_iAJn_Tt5w1eOIbNvEEr3rQdekp  2026-11-28 06:53:57 UTC  yes        no             9 B   STANDARD       "552e21cd4cd9918678e3c1a0df491bc3"
  * @permission s3:ListBucketVersions on arn:aws:s3:::BUCKET
  * @permission s3:GetBucketVersioning on arn:aws:s3:::BUCKET
+ * @permission s3:GetObject on arn:aws:s3:::BUCKET/*
  * @permission s3:GetObjectVersion on arn:aws:s3:::BUCKET/*
  * @permission s3:GetObjectVersionTagging on arn:aws:s3:::BUCKET/*
  * @permission s3:PutObject on arn:aws:s3:::BUCKET/*
- * @cost the copy is billed as an object of its own, like every older version
+ * @permission s3:AbortMultipartUpload on arn:aws:s3:::BUCKET/*
+ * @cost a copy, and its storage like that of every older version; from STANDARD_IA, ONEZONE_IA and GLACIER_IR what
+ *   reading costs, too (3.9)
  * @undo nothing
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/RestoringPreviousVersions.html
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html
  */
-import {
-  CopyObjectCommand,
-  GetBucketVersioningCommand,
-  HeadObjectCommand,
-  ListObjectVersionsCommand,
-  S3Client,
-} from '@aws-sdk/client-s3';
+import { GetBucketVersioningCommand, ListObjectVersionsCommand, S3Client } from '@aws-sdk/client-s3';
+import { copyObject } from './06-copy-object.ts';
 
 /** A version of an object, or a delete marker. */
 export interface ObjectVersion {
@@ -78,9 +82,6 @@ export interface RestoredVersion {
   changed: boolean;
 }
 
-/** CopyObject takes no more bytes: 5 GiB. */
-const mostCopied = 5 * 1024 ** 3;
-
 /**
  * Makes an older version of an object the current one again, by a copy of it.
  *
@@ -90,8 +91,8 @@ const mostCopied = 5 * 1024 ** 3;
  * @param options.versionId - The version to restore. By default the newest one that isn't current.
  * @param options.signal - Stops it; a copy that S3 has begun may be made all the same.
  * @throws NoSuchVersion when there is none.
- * @throws Error when versioning is not on, the version is a delete marker, or it is over 5 GiB (3.6 copies those).
- * @throws ObjectNotInActiveTierError when the version is archived.
+ * @throws Error when versioning is not on, or the version is a delete marker.
+ * @throws InvalidObjectState or ObjectNotInActiveTierError when the version is archived.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
  *
  * @example
@@ -126,50 +127,25 @@ export async function restoreVersion(
   if (found.deleteMarker)
     throw new Error(`${restored} of ${key} is a delete marker: there is nothing in it to restore.`);
   if (found.isLatest) return { bucket, key, restored, versionId: restored, changed: false };
-  return { bucket, key, restored, versionId: await copyVersion(s3, { bucket, version: found, signal }), changed: true };
+
+  const to = { bucket, key };
+  const from = { ...to, versionId: restored };
+  const copy = await copyObject(s3, { from, to, storageClass: readableClass(found), lock: false, signal });
+  return { bucket, key, restored, versionId: copy.versionId ?? 'null', changed: true };
 }
 
 /**
- * Copies a version onto its own key, with all that belongs to it but locks.
+ * Which storage class the copy of a version gets: its own, but for those in which it could not be read.
  *
- * @param s3 - Of the bucket's region.
- * @param options.bucket - Name of a bucket whose versioning is on: that is not checked here.
- * @param options.version - A version as `listVersions` has it, no delete marker.
- * @param options.signal - Stops it; a copy that S3 has begun may be made all the same.
- * @returns The id of the new version.
- * @throws Error when the version is over 5 GiB.
- * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
+ * @param version - The version, as it was listed.
+ * @returns `STANDARD`, or undefined for the version's own.
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects.html
  *
  * @example
- * const s3 = new S3Client({});
- * const versions = listVersions(s3, { bucket: 'my-company-reports', prefix: 'july.pdf' });
- * for await (const version of versions) await copyVersion(s3, { bucket: 'my-company-reports', version });
+ * console.log(readableClass({ storageClass: 'DEEP_ARCHIVE' })); // STANDARD
  */
-export async function copyVersion(
-  s3: S3Client,
-  { bucket, version, signal }: { bucket: string; version: ObjectVersion; signal?: AbortSignal },
-): Promise<string> {
-  const { key, versionId, size } = version;
-  if (Number(size) > mostCopied) throw new Error(`${versionId} of ${key} is over 5 GiB: copy it in parts (3.6).`);
-  const stoppable = { abortSignal: signal };
-
-  // Metadata and tags come along. The rest would be the bucket's defaults.
-  const source = { Bucket: bucket, Key: key, VersionId: versionId };
-  const old = await s3.send(new HeadObjectCommand(source), stoppable);
-  const { VersionId = 'null' } = await s3.send(
-    new CopyObjectCommand({
-      Bucket: bucket,
-      Key: key,
-      CopySource: `${bucket}/${key.split('/').map(encodeURIComponent).join('/')}?versionId=${versionId}`,
-      StorageClass: old.StorageClass,
-      ServerSideEncryption: old.ServerSideEncryption,
-      SSEKMSKeyId: old.SSEKMSKeyId,
-      BucketKeyEnabled: old.BucketKeyEnabled,
-      WebsiteRedirectLocation: old.WebsiteRedirectLocation,
-    }),
-    stoppable,
-  );
-  return VersionId;
+export function readableClass({ storageClass }: Pick<ObjectVersion, 'storageClass'>): 'STANDARD' | undefined {
+  return storageClass === 'GLACIER' || storageClass === 'DEEP_ARCHIVE' ? 'STANDARD' : undefined;
 }
 
 /**

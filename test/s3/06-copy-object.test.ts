@@ -133,8 +133,12 @@ test('the command copies a version, in one call or in parts, and aborts the uplo
   const command = `npx tsx ${file} ${words} --local --json`;
   const faults = [{ operation: 's3:UploadPartCopy', after: 1, error: { name: 'AccessDenied', message: 'Not yours' } }];
   const stop = [{ operation: 's3:UploadPartCopy', after: 1, times: 1, signal: 'SIGINT' as const }];
+  const far = [{ operation: 's3:HeadBucket', output: { BucketRegion: 'af-south-1' } }];
+  const proxy = await startProxy();
+  const there = `--endpoint-url ${proxy.url}`;
+  const env = keysOf({ accessKeyId: account, secretAccessKey: 'test' });
   const [one, whole, broken, stopped] = await Promise.all([
-    run(command.replace('lock/versions', 'lock/one')),
+    run(command.replace('lock/versions', 'lock/one').replace('--local', there), { env, faults: far }),
     run(`${command} --part-size 5`),
     run(`${command.replace('lock/versions', 'lock/broken')} --part-size 5`, { faults }),
     run(`${command.replace('lock/versions', 'lock/stopped')} --part-size 5`, { faults: stop }),
@@ -143,6 +147,9 @@ test('the command copies a version, in one call or in parts, and aborts the uplo
   expect(stopped.stderr).toMatch(/^Interrupted\. /);
   await expect(head(locked, 'stopped')).rejects.toMatchObject({ name: 'NotFound' });
   expect(JSON.parse(one.stdout)).toMatchObject({ size: large.length, parts: 1, checksum: 'CRC32' });
+  // The source is read in the region that was found for it: S3 answers 400 to a HEAD signed for another one.
+  const regions = proxy.requests.map(({ headers }) => /\/([^/]+)\/s3\//.exec(`${headers.authorization}`)?.[1]);
+  expect(regions).toEqual(['af-south-1', 'us-east-1', 'us-east-1']);
   expect(whole).toMatchObject({ code: 0, stderr: '' });
   expect(JSON.parse(whole.stdout)).toMatchObject({ key: 'versions', size: large.length, parts: 3, checksum: 'CRC32' });
   expect(broken).toMatchObject({ code: 1, stdout: '' });
@@ -237,13 +244,16 @@ test('a lock is set again by default, one that is over or not wanted is not', as
 
 test('a copy is encrypted as its source is, or with the key that is named; with a key of another region it is refused', async () => {
   const kms = (region: string) => `arn:aws:kms:${region}:111122223333:key/1`;
-  const output = (key: string) => ({
-    ...{ ContentLength: 4, ETag: '"1"', ServerSideEncryption: 'aws:kms', SSEKMSKeyId: key, BucketKeyEnabled: true },
-  });
-  const sentFor = async (key: string, more: Partial<CopyOptions> = {}) => {
+  const sentFor = async (
+    key: string | undefined,
+    more: Partial<CopyOptions> = {},
+    ServerSideEncryption = 'aws:kms',
+  ) => {
     const { client: one, input } = watched();
+    const encryption = { ServerSideEncryption, SSEKMSKeyId: key, BucketKeyEnabled: key ? true : undefined };
+    const output = { ContentLength: 4, ETag: '"1"', ...encryption };
     // LocalStack on Python 3.11 has no KMS.
-    withFaults(one, { operation: 'HeadObject', output: output(key) }, { operation: 'CopyObject', output: {} });
+    withFaults(one, { operation: 'HeadObject', output }, { operation: 'CopyObject', output: {} });
     await copy('kms', more, one);
     return input('CopyObject');
   };
@@ -251,6 +261,15 @@ test('a copy is encrypted as its source is, or with the key that is named; with 
   expect(await sentFor(kms('us-east-1'))).toMatchObject({ ...encrypted, SSEKMSKeyId: kms('us-east-1') });
   expect(await sentFor(kms('us-east-1'), { kmsKeyId: 'mine' })).toMatchObject({ ...encrypted, SSEKMSKeyId: 'mine' });
   expect(await sentFor(kms('eu-west-1'), { kmsKeyId: 'mine' })).toMatchObject({ SSEKMSKeyId: 'mine' });
+  // In two layers, and so is the copy.
+  const layers = await sentFor(kms('us-east-1'), { kmsKeyId: 'mine' }, 'aws:kms:dsse');
+  expect(layers).toMatchObject({ ServerSideEncryption: 'aws:kms:dsse', SSEKMSKeyId: 'mine' });
+  // What nobody has to choose does not stand in the way of another bucket's default.
+  expect((await sentFor(undefined, {}, 'AES256')).ServerSideEncryption).toBeUndefined();
+  const mine = await sentFor(undefined, { kmsKeyId: 'mine' }, 'AES256');
+  expect(mine).toMatchObject({ ServerSideEncryption: 'aws:kms', SSEKMSKeyId: 'mine' });
+  const within = await sentFor(undefined, { to: { bucket: from, key: 'other' } }, 'AES256');
+  expect(within.ServerSideEncryption).toBe('AES256');
   await expect(sentFor(kms('eu-west-1'))).rejects.toThrow("can't be used in us-east-1");
   await expect(sentFor(kms('eu-west-1'))).rejects.toThrow(RangeError);
 });
@@ -258,7 +277,7 @@ test('a copy is encrypted as its source is, or with the key that is named; with 
 test('objects that cannot be copied are refused with the reason', async () => {
   const SSECustomerKey = Buffer.alloc(32, 1).toString('base64');
   await put(from, 'customer', { SSECustomerAlgorithm: 'AES256', SSECustomerKey });
-  await expect(copy('customer')).rejects.toThrow('SSE-C');
+  await expect(copy('customer')).rejects.toThrow(/SSE-C.* or the credentials have expired, or .* another region$/);
   await put(from, 'archived', { StorageClass: 'GLACIER' });
   await expect(copy('archived')).rejects.toMatchObject({ name: 'InvalidObjectState' });
   const output = { ContentLength: 4, ETag: '"1"', MissingMeta: 1 };

@@ -121,7 +121,9 @@ test('each header can be set and removed alone', async () => {
 });
 
 test('metadata with the name of a header is told apart from it; all of it can go at once', async () => {
-  await put(bucket, 'apart', { ...everything, Metadata: { expires: 'never', a: '1' } });
+  await put(bucket, 'apart', { ...everything, Metadata: { expires: 'never', a: '1', 'x-amz-meta-b': '2' } });
+  // What was named so by mistake can go.
+  await changeMetadata(client, { bucket, key: 'apart', remove: ['x-amz-meta-x-amz-meta-b'] });
   expect(await changeMetadata(client, { bucket, key: 'apart', remove: ['x-amz-meta-expires'] })).toMatchObject({
     changed: ['expires'],
   });
@@ -245,6 +247,8 @@ test('what cannot be sent is refused before anything is', async () => {
     [{ change: { metadata: { 'a b': '1' } } }, '"a b" can\'t be the name'],
     [{ change: { metadata: { '': '1' } } }, "can't be the name"],
     [{ change: { metadata: { a: 'b\nc' } } }, 'a: metadata has no control characters'],
+    [{ change: { metadata: { a: '\uD83D' } } }, 'a: metadata has no control characters'],
+    [{ change: { metadata: { 'X-Amz-Meta-a': '1' } } }, '"X-Amz-Meta-a" begins with x-amz-'],
     [{ change: { contentType: 'text/csv\r\nx: y' } }, 'content-type: headers have ASCII only'],
     [{ change: { cacheControl: 'später' } }, 'cache-control: headers have ASCII only'],
     [{ change: { metadata: { Owner: 'me' } }, remove: ['owner'] }, "owner can't be both"],

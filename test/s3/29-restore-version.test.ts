@@ -5,6 +5,7 @@ import {
   GetObjectCommand,
   GetObjectTaggingCommand,
   HeadObjectCommand,
+  ListMultipartUploadsCommand,
   ListObjectVersionsCommand,
   type ListObjectVersionsOutput,
   PutBucketVersioningCommand,
@@ -118,6 +119,34 @@ test('the encryption of the version is asked for, not the default of the bucket'
   expect(input).toMatchObject(kms);
 });
 
+test('a copy of what was restored from the archive can be read, and has no lock', async () => {
+  const bucket = await makeBucket('archived');
+  await put(bucket, 'old');
+  await put(bucket, 'new');
+  const lock = { ObjectLockMode: 'GOVERNANCE', ObjectLockRetainUntilDate: new Date(Date.now() + 1e8) };
+  const copied = async (StorageClass: string) => {
+    const seen: object[] = [];
+    const Versions = [
+      { Key: 'key', VersionId: '2', IsLatest: true },
+      { Key: 'key', VersionId: '1', StorageClass },
+    ];
+    const { client: one } = withFaults(
+      s3(),
+      { operation: 'ListObjectVersions', output: { Versions } },
+      { operation: 'HeadObject', output: { ETag: '"1"', ContentLength: 3, StorageClass, ...lock } },
+      { operation: 'CopyObject', output: {}, answered: (input) => seen.push(input) },
+    );
+    await restoreVersion(one, { bucket, key: 'key' });
+    return seen[0];
+  };
+  for (const archive of ['GLACIER', 'DEEP_ARCHIVE']) {
+    expect(await copied(archive)).toMatchObject({ StorageClass: 'STANDARD' });
+  }
+  const copy = await copied('GLACIER_IR');
+  expect(copy).toMatchObject({ StorageClass: 'GLACIER_IR', CopySource: `${bucket}/key?versionId=1` });
+  expect(copy).not.toHaveProperty('ObjectLockMode');
+});
+
 test('without a version the newest before the current one is taken: an overwrite and a deletion are undone', async () => {
   const bucket = await makeBucket('previous');
   await put(bucket, 'one');
@@ -134,26 +163,35 @@ test('without a version the newest before the current one is taken: an overwrite
   });
 });
 
-test('a version that is not there, a marker and one that is too large are errors, and nothing is written', async () => {
+test('a version that is not there and a marker are errors, and nothing is written', async () => {
   const bucket = await makeBucket('refused');
-  const version = await put(bucket, 'one');
+  await put(bucket, 'one');
   const marker = await remove(bucket);
-  const restore = (versionId: string, more = client) => restoreVersion(more, { bucket, key: 'key', versionId });
+  const restore = (versionId: string) => restoreVersion(client, { bucket, key: 'key', versionId });
   await expect(restore('nothing')).rejects.toMatchObject({
     name: 'NoSuchVersion',
     message: 'key has no version nothing.',
   });
   await expect(restore(marker)).rejects.toThrow(`${marker} of key is a delete marker`);
-  const sized = (Size: number) => ({
-    operation: 'ListObjectVersions',
-    output: { Versions: [{ Key: 'key', VersionId: version, Size }] },
-  });
-  await expect(restore(version, withFaults(s3(), sized(5 * 1024 ** 3 + 1)).client)).rejects.toThrow('over 5 GiB');
   expect(await collect({ bucket })).toHaveLength(2);
-  await restore(version, withFaults(s3(), sized(5 * 1024 ** 3)).client);
-  expect(await collect({ bucket })).toHaveLength(3);
   const unknown = await run(`npx tsx ${file} s3://paws-example-nowhere/key --local --version-id x`);
   expect(unknown).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('NoSuchBucket') });
+});
+
+test('a version over 5 GiB is copied in parts, of which none is left if one fails', async () => {
+  const bucket = await makeBucket('huge');
+  const version = await put(bucket, 'one');
+  await put(bucket, 'two');
+  const faults = [
+    { operation: 's3:HeadObject', output: { ContentLength: 6e9, ETag: '"1"', Metadata: {} } },
+    { operation: 's3:UploadPartCopy', error: { name: 'AccessDenied', message: 'Not yours' } },
+  ];
+  const command = `npx tsx ${file} s3://paws-example-huge/key --version-id ${version} --local`;
+  const failed = await run(command, { faults });
+  expect(failed).toMatchObject({ code: 1, stdout: '' });
+  expect(failed.stderr).toMatch(/^Error: s3:UploadPartCopy failed: AccessDenied: Not yours\n/);
+  expect((await client.send(new ListMultipartUploadsCommand({ Bucket: bucket }))).Uploads ?? []).toEqual([]);
+  expect(await read(bucket)).toBe('two');
 });
 
 test('where versioning is not on, a copy could cost the null version: it is refused', async () => {

@@ -68,7 +68,7 @@ export interface ReadObject {
 /**
  * Reads an object's size, ETag, checksum, headers and settings. Not its tags: `readTags` does.
  *
- * @param s3 - Of the bucket's region, or with `followRegionRedirects`.
+ * @param s3 - Of the bucket's region.
  * @param object - Which object. `etag`: the one that it is expected to have still.
  * @throws Error that says in words what S3's answer to HEAD, which has no text, means.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html
@@ -85,8 +85,9 @@ export async function readObject(
   const which = { Bucket: bucket, Key: key, VersionId: versionId, IfMatch: etag, ChecksumMode: 'ENABLED' } as const;
   const head = await s3.send(new HeadObjectCommand(which), { abortSignal: signal }).catch((error) => {
     const object = `s3://${bucket}/${key}${versionId ? `, version ${versionId}` : ''}`;
-    const words = meanings[error.$metadata?.httpStatusCode];
-    throw words ? Object.assign(error, { message: `${object} ${words}` }) : error;
+    const status = error.$metadata?.httpStatusCode;
+    if (status === 403) error.name = 'AccessDenied';
+    throw meanings[status] ? Object.assign(error, { message: `${object} ${meanings[status]}` }) : error;
   });
   if (head.MissingMeta) throw new Error(`s3://${bucket}/${key} has metadata that no HTTP header can carry to a copy`);
   const { ContentLength: size = 0, ETag = '', VersionId = null } = head;
@@ -95,7 +96,10 @@ export async function readObject(
 
 /** What the answers to HEAD mean: it has no body to say so in. */
 const meanings: Record<number, string> = {
-  400: "can't be read: it is encrypted with a key of the customer's own (SSE-C), which is not supported here",
+  400:
+    "can't be read: it is encrypted with a key of the customer's own (SSE-C), which is not supported here, or the " +
+    'credentials have expired, or the client is of another region',
+  403: 'may not be read (s3:GetObject), or is not there',
   404: 'does not exist',
   405: 'is a delete marker',
   412: 'has been overwritten meanwhile',
@@ -140,22 +144,29 @@ function details(head: HeadObjectCommandOutput): Pick<ReadObject, 'checksum' | '
  * @param options.kmsKeyId - Key to encrypt with. Encrypted as the source by default.
  * @param options.lock - False leaves retention and legal hold out.
  * @param options.region - Where the copy will be.
+ * @param options.sameBucket - False leaves encryption with S3's own keys (AES256), which nobody has to choose, to the
+ *   other bucket: its default may be a KMS key.
  * @throws RangeError when the KMS key is of another region.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
  *
  * @example
- * const options = { storageClass: 'STANDARD_IA', lock: false, region: 'eu-west-1' } as const;
+ * const options = { storageClass: 'STANDARD_IA', lock: false, region: 'eu-west-1', sameBucket: true } as const;
  * const settings = settingsFor({ StorageClass: 'STANDARD' }, options);
  * console.log(settings.StorageClass); // STANDARD_IA
  */
 export function settingsFor(
   { ObjectLockMode, ObjectLockRetainUntilDate, ObjectLockLegalHoldStatus, ...settings }: ReadObject['settings'],
-  options: { storageClass?: StorageClass; kmsKeyId?: string; lock: boolean; region: string },
+  options: { storageClass?: StorageClass; kmsKeyId?: string; lock: boolean; region: string; sameBucket: boolean },
 ): ReadObject['settings'] {
-  const { storageClass = settings.StorageClass, kmsKeyId, lock, region } = options;
-  const encryption = kmsKeyId ? { ServerSideEncryption: 'aws:kms' as const, SSEKMSKeyId: kmsKeyId } : {};
+  const { storageClass = settings.StorageClass, kmsKeyId, lock, region, sameBucket } = options;
   const locks = lock ? { ObjectLockMode, ObjectLockRetainUntilDate, ObjectLockLegalHoldStatus } : {};
-  const result = { ...settings, StorageClass: storageClass, ...encryption, ...locks };
+  const result = { ...settings, StorageClass: storageClass, ...locks };
+  if (result.ServerSideEncryption === 'AES256' && !sameBucket) delete result.ServerSideEncryption;
+  if (kmsKeyId) {
+    // What is encrypted in two layers stays so.
+    if (result.ServerSideEncryption !== 'aws:kms:dsse') result.ServerSideEncryption = 'aws:kms';
+    result.SSEKMSKeyId = kmsKeyId;
+  }
   const [, keyRegion = region] = /^arn:[^:]+:kms:([^:]+):/.exec(result.SSEKMSKeyId ?? '') ?? [];
   if (keyRegion === region) return result;
   throw new RangeError(`the KMS key ${result.SSEKMSKeyId} can't be used in ${region}: name a key of that region`);
@@ -164,7 +175,7 @@ export function settingsFor(
 /**
  * Reads an object's tags.
  *
- * @param s3 - Of the bucket's region, or with `followRegionRedirects`.
+ * @param s3 - Of the bucket's region.
  * @param object - Which object.
  * @returns The tags in the form in which a new object takes them; undefined for none.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObjectTagging.html
@@ -208,9 +219,14 @@ export function applyChange(
   const removed = metadata === null ? Object.fromEntries(Object.keys(Metadata).map((name) => [name, null])) : metadata;
   for (const [given, value] of Object.entries(removed ?? {})) {
     const name = given.toLowerCase();
+    if (value !== null && name.startsWith('x-amz-')) {
+      throw new RangeError(`"${given}" begins with x-amz-: S3 adds x-amz-meta- itself`);
+    }
     if (!/^[\w!#$%&'*+.^`|~-]+$/.test(name)) throw new RangeError(`"${given}" can't be the name of metadata`);
     if (value === undefined) throw new RangeError(`${given} has no value: it is set as NAME=VALUE`);
-    if (/\p{Cc}/u.test(value ?? '')) throw new RangeError(`${given}: metadata has no control characters`);
+    if (/[\p{Cc}\p{Cs}]/u.test(value ?? '')) {
+      throw new RangeError(`${given}: metadata has no control characters, nor halves of others`);
+    }
     const before = Metadata[name] === undefined ? null : decodeText(Metadata[name]);
     if (before !== value) changed.push(name);
     if (value === null) delete Metadata[name];
