@@ -9,15 +9,16 @@
  * a bucket can begin with it.
  *
  * ## Discussion
- * All AWS accounts share one namespace, so the short names are taken: put something of your own in front. A name
- * that somebody else has is the error `BucketAlreadyExists`, and no permission changes that. When you delete a bucket,
- * anybody may take its name, and gets the requests that are still sent to it. (Names that end in `-an` belong to your
- * account only; they need `BucketNamespace: 'account-regional'` in the call, and are not made here.)
+ * All AWS accounts share one namespace, so the short names are taken: put something of your own in front. Nothing
+ * secret, for names stand in URLs, and best no dots: HTTPS to the bucket's own host name fails with them. A name that
+ * somebody else has is the error `BucketAlreadyExists`, and no permission changes that. When you delete a bucket, anybody
+ * may take its name, and gets the requests that are still sent to it. (Names that end in `-an` belong to your account
+ * only; they need `BucketNamespace: 'account-regional'` in the call, and are not made here.)
  *
  * Why look first? In us-east-1 creating your own bucket again succeeds and resets its access control list;
  * elsewhere it is the error `BucketAlreadyOwnedByYou`. HeadBucket alone is no substitute: it answers 200 for somebody
- * else's bucket that you may read. For a while after you delete a bucket it can still be in the list, and creating
- * it again can fail with `OperationAborted`.
+ * else's bucket that you may read. For a while after you delete a bucket it can still be in the list, and then it isn't
+ * created here but `NoSuchBucket` for the next call; creating it again can fail with `OperationAborted`.
  *
  * A new bucket is private without further calls: since April 2023 Block Public Access is on and access control
  * lists are off in every new bucket, and objects are encrypted with S3's own keys. Within your account, policies
@@ -34,7 +35,7 @@
  * @permission s3:ListAllMyBuckets on *
  * @permission s3:CreateBucket on arn:aws:s3:::BUCKET
  * @permission s3:TagResource on arn:aws:s3:::BUCKET
- * @cost nothing until you store something
+ * @cost nothing until you store something; from the account's 2,001st bucket on a few cents a month each
  * @undo npx tsx recipes/setup/09-clean-up.ts s3://{bucket} --local --yes
  * @book s3.create_bucket
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html
@@ -46,7 +47,7 @@ export interface CreatedBucket {
   bucket: string;
   /** Where it is: the client's region, or another one if the bucket was yours already. */
   region: string;
-  /** False when the bucket was yours already; nothing about it has changed then. */
+  /** False when the bucket was yours already, or was made by a first try whose answer was lost. */
   created: boolean;
 }
 
