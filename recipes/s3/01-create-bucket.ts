@@ -11,9 +11,9 @@
  * ## Discussion
  * All AWS accounts share one namespace, so the short names are taken: put something of your own in front. Nothing
  * secret, for names stand in URLs, and best no dots: HTTPS to the bucket's own host name fails with them. A name that
- * somebody else has is the error `BucketAlreadyExists`, and no permission changes that. When you delete a bucket, anybody
- * may take its name, and gets the requests that are still sent to it. (Names that end in `-an` belong to your account
- * only; they need `BucketNamespace: 'account-regional'` in the call, and are not made here.)
+ * somebody else has is the error `BucketAlreadyExists`, and no permission changes that. When you delete a bucket,
+ * anybody may take its name, and gets the requests that are still sent to it. (Names that end in `-an` belong to your
+ * account only; they need `BucketNamespace: 'account-regional'` in the call, and are not made here.)
  *
  * Why look first? In us-east-1 creating your own bucket again succeeds and resets its access control list;
  * elsewhere it is the error `BucketAlreadyOwnedByYou`. HeadBucket alone is no substitute: it answers 200 for somebody

@@ -15,18 +15,18 @@
  *
  * S3 encrypts every object. Without `--kms-key-id` it does so as the bucket is set up: with S3's own key (AES256),
  * unless you chose one of KMS's. Then whoever may read the object can read it. With a KMS key readers need
- * `kms:Decrypt` on that key too, and you `kms:GenerateDataKey` besides. Such a key costs $1 a month and $0.03 for 10,000
- * uses (us-east-1, 2026), of which the bucket key that is turned on here saves up to 99 %; in CloudTrail these uses then
- * name the bucket, not the object. Delete the key and the data is gone.
+ * `kms:Decrypt` on that key too, and you `kms:GenerateDataKey` besides. Such a key costs $1 a month and $0.03 for
+ * 10,000 uses (us-east-1, 2026), of which the bucket key that is turned on here saves up to 99 %; in CloudTrail these
+ * uses then name the bucket, not the object. Delete the key and the data is gone.
  *
  * Keys that you send with each request (SSE-C) are refused with `AccessDenied` since April 2026, in new buckets and in
  * those of accounts that had no such objects (not in Bahrain and the UAE): every reader must have the key, and S3 does
  * not keep it. If AWS must not see the data, encrypt it before you send it.
  *
  * 403 is what an anonymous reader gets from your network at this moment; with a KMS key it may be 400, for S3 decrypts
- * for signed requests only. All in your account who have `s3:GetObject` can read it, and a policy may still let in other
- * accounts or networks: keep Block Public Access on, as it is in a bucket of 3.1. With any other answer the command
- * fails, but the data is stored: look for a bucket policy or an access control list, or delete the object.
+ * for signed requests only. All in your account who have `s3:GetObject` can read it, and a policy may still let in
+ * other accounts or networks: keep Block Public Access on, as it is in a bucket of 3.1. With any other answer the
+ * command fails, but the data is stored: look for a bucket policy or an access control list, or delete the object.
  *
  * All data is held in memory, standard input too, so 100 MiB are the limit. 3.13 uploads larger files, 3.22 streams.
  * A file gets no content type of its own here (3.4 sets it). If somebody overwrites the object before it is read back,

@@ -108,7 +108,7 @@ export interface CopyOptions {
   storageClass?: StorageClass;
   /** Key, of the destination's region, to encrypt the copy with. By default the source's, if it has one. */
   kmsKeyId?: string;
-  /** False leaves retention and legal hold out. True by default. */
+  /** False leaves retention, legal hold and event hold out. True by default. */
   lock?: boolean;
   /**
    * Bytes, 5 MiB to 5 GiB: what is larger is copied in parts of this size. By default only what is over 5 GiB, in

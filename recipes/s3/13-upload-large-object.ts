@@ -159,7 +159,7 @@ export async function uploadLargeObject(
       const checksum = base64(await source.read(Body, 0, size));
       await source.checkUnchanged();
       const input = { ...object, Body, ContentType, CacheControl, ChecksumCRC32: checksum };
-      const answer = await tryAgain(() => s3.send(unsigned(new PutObjectCommand(input)), stoppable), signal);
+      const answer = await tryAgain(() => s3.send(unsigned(new PutObjectCommand(input)), stoppable), { signal });
       onProgress?.({ bytes: size, total: size });
       return result(checksum, answer);
     }
@@ -204,7 +204,7 @@ export async function uploadLargeObject(
     const whole = { ChecksumCRC32: checksum, ChecksumType: 'FULL_OBJECT', MpuObjectSize: size } as const;
     const Parts = parts.map((one) => ({ PartNumber: one.number, ETag: one.etag, ChecksumCRC32: base64(one.checksum) }));
     const complete = new CompleteMultipartUploadCommand({ ...upload, ...whole, MultipartUpload: { Parts } });
-    const answer = await tryAgain(() => s3.send(complete, stoppable), signal, []).catch(async (error) => {
+    const answer = await tryAgain(() => s3.send(complete, stoppable), { signal, passing: [] }).catch(async (error) => {
       // If the first answer was lost, the SDK asked again, and the upload is gone because it is complete.
       const now = error.name === 'NoSuchUpload' ? await headObject(s3, object, signal) : null;
       if (now?.ContentLength === size && now.ChecksumCRC32 === checksum) return now;

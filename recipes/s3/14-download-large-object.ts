@@ -22,9 +22,9 @@
  *
  * Since December 2024 S3 keeps a checksum of each new object, also of one that was uploaded without. A `FULL_OBJECT`
  * one is compared, and a file that differs is thrown away. `verified no` says that there was none to compare: an old
- * object, or a `COMPOSITE` checksum, made of the parts of an upload, which SDKs get unless they ask for `FULL_OBJECT` as
- * 3.13 does. The ETag is no checksum: of an upload in parts, or with a KMS key, it is not the MD5. CRC64NVME is
- * computed in JavaScript, at some 400 MB a second. `@aws-sdk/checksums` knows all kinds; take it in the client's version.
+ * object, or a `COMPOSITE` checksum, made of the parts of an upload, which SDKs get unless they ask for `FULL_OBJECT`
+ * as 3.13 does. The ETag is no checksum: of an upload in parts, or with a KMS key, it is not the MD5. CRC64NVME is
+ * computed in JavaScript, at some 400 MB a second. `@aws-sdk/checksums` must be of the client's version.
  *
  * S3 recommends ranges of 8 to 16 MB, or those of the upload, for latency; larger ones, as here, need fewer requests
  * and CPU, and are taken up inside. To read needs `s3:GetObject`, and `kms:Decrypt` where a KMS key encrypts; without

@@ -10,21 +10,21 @@
  * differs. On request, objects that have no file any more are deleted.
  *
  * ## Discussion
- * Times are not looked at: a fresh clone or a build makes new ones each time. What tells is the ETag, which is an MD5 sum
- * for objects that were stored in one piece without a KMS key; for others it is the CRC32 that S3 keeps, which takes a
- * request for each file. An object that has neither is sent again.
+ * Times are not looked at: a fresh clone or a build makes new ones each time. What tells is the ETag, which is an MD5
+ * sum for objects that were stored in one piece without a KMS key; for others it is the CRC32 that S3 keeps, which
+ * takes a request for each file. An object that has neither is sent again.
  *
- * Hidden files (`.git`, `.env`, but `.well-known` too) are left out, and objects named so are left alone. Symbolic links
- * are not followed, so that nothing outside of the directory gets into the bucket; what has a link's name in the bucket
- * stays, and so do keys that end in a slash, as consoles make them for folders. An empty directory is refused.
+ * Hidden files (`.git`, `.env`, but `.well-known` too) are left out, and objects named so are left alone. Symbolic
+ * links are not followed, so that nothing outside of the directory gets into the bucket; what has a link's name in the
+ * bucket stays, and so do keys that end in a slash, as consoles make them for folders. An empty directory is refused.
  *
  * The content type comes from the file's ending; texts are taken for UTF-8. What is uploaded anew has this type and
  * `--cache-control` only: other headers, tags and class of the object that was there are gone. One that is unchanged
  * keeps its headers: 3.7 changes those. Files are replaced one by one; a reader can see new ones beside old ones.
  *
- * A file that fails is reported at the end, and the rest goes on; if an upload fails, nothing is deleted. Run it again as
- * often as you like. What is replaced or deleted remains as an old version in a bucket that keeps versions (3.19, 3.17);
- * elsewhere it is gone. Where a KMS key encrypts, it takes `kms:GenerateDataKey` and `kms:Decrypt`.
+ * A file that fails is reported at the end, and the rest goes on; if an upload fails, nothing is deleted. Run it again
+ * as often as you like. What is replaced or deleted remains as an old version in a bucket that keeps versions (3.19,
+ * 3.17); elsewhere it is gone. Where a KMS key encrypts, it takes `kms:GenerateDataKey` and `kms:Decrypt`.
  *
  * Anybody else who writes under the prefix meanwhile is not noticed, and two runs with `--delete` from two directories
  * delete each other's files. The undo below is for a prefix that was empty before: it deletes all versions there.

@@ -7,8 +7,8 @@
  *
  * ## Solution
  * Read the bucket's rules, put yours among them by its id, and write them all back: S3 knows no way to change one rule.
- * Before a rule deletes or moves anything you are told what and from when. `--remove` takes one rule out; without a rule you are
- * told which there are.
+ * Before a rule deletes or moves anything you are told what and from when. `--remove` takes one rule out; without a
+ * rule you are told which there are.
  *
  * ## Discussion
  * A rule is about old objects, too: what is old enough when you set it is deleted in the next run. S3 runs rules
@@ -20,17 +20,18 @@
  * `--expire-versions-after`. In one without, expiry is final. How many objects a rule will delete S3 doesn't say: list
  * the prefix first (3.5). A prefix is no folder: `log` takes `logs/` as well.
  *
- * Moving costs a request for each object, so for small ones it costs more than it saves: S3 moves none under 128 KB unless
- * a rule says so by size, or the bucket keeps to the older way, by which the Glacier classes take them; this setting is
- * kept. The classes for infrequent access are billed for 30 days at least, GLACIER_IR and GLACIER for 90, DEEP_ARCHIVE
- * for 180; from the last two an object must be restored before it can be read (3.25 has the sums). Objects move to the infrequent classes when they
- * are 30 days old: newer editions of the API reference don't have that limit any more, this recipe does.
+ * Moving costs a request for each object, so for small ones it costs more than it saves: S3 moves none under 128 KB
+ * unless a rule says so by size, or the bucket keeps to the older way, by which the Glacier classes take them; this
+ * setting is kept. The classes for infrequent access are billed for 30 days at least, GLACIER_IR and GLACIER for 90,
+ * DEEP_ARCHIVE for 180; from the last two an object must be restored before it can be read (3.25 has the sums). Objects
+ * move to the infrequent classes when they are 30 days old: newer editions of the API reference don't have that limit
+ * any more, this recipe does.
  *
  * A rule with the same id is replaced whole, with what this recipe knows no option for, such as sizes, and is on then,
- * though it was off: save what there is before, by `aws s3api get-bucket-lifecycle-configuration`. S3 takes no rules in a
- * bucket with MFA delete (3.11). It has no condition for this write: of two programs that change a bucket's rules at the same time, the last wins
- * and the other's rule is lost. A changed rule takes some minutes to take effect. Rules of the oldest
- * form, with a bare `Prefix`, are written back with the same prefix in a `Filter`: they mean the same.
+ * though it was off: save what there is before, by `aws s3api get-bucket-lifecycle-configuration`. S3 takes no rules in
+ * a bucket with MFA delete (3.11). It has no condition for this write: of two programs that change a bucket's rules at
+ * the same time, the last wins and the other's rule is lost. A changed rule takes some minutes to take effect. Rules of
+ * the oldest form, with a bare `Prefix`, are written back with the same prefix in a `Filter`: they mean the same.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @run npx tsx recipes/s3/17-set-lifecycle.ts s3://paws-example/logs/ old-logs --expire-after 90 --local --yes

@@ -15,16 +15,16 @@
  * bucket of an account has many is in S3 Storage Lens. The parts of an upload under a KMS key are shown only to those
  * who have `kms:Decrypt`; aborting does without.
  *
- * S3 knows when an upload was begun, not whether somebody still sends parts. An upload of terabytes may take days: choose
- * an age that none of yours reaches. An upload that is resumed (3.13) begins anew once it is aborted. What is aborted
- * doesn't come back. Stopped half-way, it can be run again.
+ * S3 knows when an upload was begun, not whether somebody still sends parts. An upload of terabytes may take days:
+ * choose an age that none of yours reaches. An upload that is resumed (3.13) begins anew once it is aborted. What is
+ * aborted doesn't come back. Stopped half-way, it can be run again.
  *
- * A part that was on its way when its upload was aborted may still arrive and be kept. So each aborted upload is listed once
- * more at the end; if it has parts, run it again some minutes later.
+ * A part that was on its way when its upload was aborted may still arrive and be kept. So each aborted upload is listed
+ * once more at the end; if it has parts, run it again some minutes later.
  *
- * To be rid of it for good, let a lifecycle rule abort uploads after some days (3.17): it costs nothing, needs nobody to
- * think of it, and asks as little as this whether somebody is still sending. Listing costs $0.005 for a thousand requests
- * in us-east-1 (2026), one for each upload and one for each thousand uploads; aborting is free.
+ * To be rid of it for good, let a lifecycle rule abort uploads after some days (3.17): it costs nothing, needs nobody
+ * to think of it, and asks as little as this whether somebody is still sending. Listing costs $0.005 for a thousand
+ * requests in us-east-1 (2026), one for each upload and one for each thousand uploads; aborting is free.
  *
  * Uploads to directory buckets are listed in no order, and not by this recipe.
  *

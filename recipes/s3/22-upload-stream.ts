@@ -11,8 +11,8 @@
  *
  * ## Discussion
  * The object appears when all is there. Until then, and after a failure, readers get the one that had the key before;
- * then it is replaced without a word. 3.11 keeps old versions; `IfNoneMatch: '*'` in PutObject and in
- * CompleteMultipartUpload makes S3 refuse instead. A stream of one part is sent in a single request.
+ * then it is replaced without a word, even by an empty stream. 3.11 keeps old versions; `IfNoneMatch: '*'` in PutObject
+ * and in CompleteMultipartUpload makes S3 refuse instead, at the end. A stream of one part is sent in a single request.
  *
  * **A pipe does not tell whether the program before it was done or died.** With `pg_dump shop | npx tsx …` half a dump
  * looks like a whole one; `set -o pipefail` reports it when the object is there. So let the recipe run the program:
@@ -20,14 +20,16 @@
  * two. In your own code pass a stream that throws when it breaks, as those of `fetch` and `node:http` do, or that of
  * `outputOf`, which runs a program here.
  *
- * If the stream breaks, a part can't be sent within half a minute, or you press Ctrl-C, the parts are removed; where
- * that fails, too, the error has the command for it. After a power cut or `kill -9` they stay, and so may one that was
- * on its way. They cost as objects do, and no list of objects has them: let a lifecycle rule (3.17) abort what is
- * forgotten, or look with 3.21. A stream can't be read twice, so nothing is resumed; for files 3.13 does that.
+ * If the stream breaks, a part can't be sent in some minutes, or you press Ctrl-C, the parts are removed; where that
+ * fails, too, the error has the command for it. After a power cut or `kill -9` they stay, and so may one that was on
+ * its way. They cost as objects do, and no list of objects has them: look with 3.21, or let a lifecycle rule (3.17)
+ * abort what was begun more days ago than your longest stream takes. Credentials must last as long, too, or be renewed.
+ * A stream can't be read twice, so nothing is resumed; for files 3.13 does that.
  *
  * There can be 10,000 parts, of 5 MiB to 5 GiB, so an object has 48.8 TiB at most. Here all parts have the same size,
  * and each is in memory until it is stored, to be sent again if need be: 64 MiB, four at once, take 256 MiB and do for
  * a stream of 625 GiB. A longer one fails when that is reached, so give parts of up to 1 GiB (9.7 TiB) where it may be.
+ * Where a KMS key encrypts, parts need `kms:Decrypt` beside `kms:GenerateDataKey`, and a short stream only that one.
  *
  * `Upload` of the package `@aws-sdk/lib-storage` does nearly the same. Its parts have 5 MiB by default, so that a
  * stream ends at 48.8 GiB; a completion whose answer was lost is an error there, though the object is stored; and its
@@ -105,7 +107,8 @@ export interface UploadedStream {
  * @param options.contentType - By the ending of the key by default.
  * @param options.partSize - In bytes, 5 MiB to 1 GiB. 64 MiB by default. The stream may have 10,000 times as many.
  * @param options.concurrency - How many parts are sent at once, each from a buffer of its own. 4 by default.
- * @param options.signal - Stops it and removes what is stored of it, but not once all parts are there.
+ * @param options.signal - Stops it and removes what is stored of it, but not once all parts are there. A stream of one
+ *   part may be stored all the same.
  * @param options.onProgress - Called with the bytes stored, after each part. The total is not known.
  * @returns What is stored.
  * @throws RangeError when an option or the stream is beyond a limit; TypeError when it is no stream of bytes;
@@ -147,6 +150,8 @@ export async function uploadStream(
   const failed = new AbortController();
   const abortSignal = AbortSignal.any([failed.signal, ...(signal ? [signal] : [])]);
   setMaxListeners(0, abortSignal);
+  // A stream can't be read again, so what fails is tried for some minutes.
+  const patient = { tries: 12, signal: abortSignal };
   const source = readBytes(body, abortSignal);
   const object = { Bucket: bucket, Key: key };
   const made: Made[] = [];
@@ -169,14 +174,15 @@ export async function uploadStream(
       const Body = first.buffer.subarray(0, first.length);
       const checksum = base64(crc32(Body));
       const put = { ...object, Body, ContentType, ChecksumCRC32: checksum };
-      const answer = await tryAgain(() => s3.send(unsigned(new PutObjectCommand(put)), { abortSignal }), abortSignal);
+      const answer = await tryAgain(() => s3.send(unsigned(new PutObjectCommand(put)), { abortSignal }), patient);
       count(first.length);
       return { bucket, key, size, checksum, ...namesOf(answer), parts: 1 };
     }
 
     const settings = { ContentType, ChecksumAlgorithm: 'CRC32', ChecksumType: 'FULL_OBJECT' } as const;
     const create = new CreateMultipartUploadCommand({ ...object, ...settings });
-    const upload = { ...object, UploadId: (await s3.send(create, { abortSignal })).UploadId };
+    const { UploadId } = await tryAgain(() => s3.send(create, { abortSignal }), patient);
+    const upload = { ...object, UploadId };
     made.push({
       id: `the parts of upload ${upload.UploadId}, which cost until you abort it: ${commandToAbort(bucket, key)}`,
       // Without the signal, which may be why.
@@ -207,7 +213,7 @@ export async function uploadStream(
           const checksum = crc32(Body);
           const input = { ...upload, PartNumber: number, Body, ChecksumCRC32: base64(checksum) };
           const send = () => s3.send(unsigned(new UploadPartCommand(input)), { abortSignal });
-          const { ETag } = await tryAgain(send, abortSignal);
+          const { ETag } = await tryAgain(send, patient);
           buffers.push(buffer);
           count(length);
           return { number, etag: ETag, checksum, length };
@@ -228,8 +234,7 @@ export async function uploadStream(
     const Parts = parts.map((one) => ({ PartNumber: one.number, ETag: one.etag, ChecksumCRC32: base64(one.checksum) }));
     const complete = { ...upload, ...whole, MultipartUpload: { Parts } };
     const end = () => s3.send(new CompleteMultipartUploadCommand(complete));
-    const answer = await tryAgain(end, signal).catch(async (error) => {
-      if (error.name !== 'NoSuchUpload') throw error;
+    const answer = await tryAgain(end, { passing: [] }).catch(async (error) => {
       // When an answer was lost, the next try finds no upload, because it is complete: the object tells.
       const now = await s3.send(new HeadObjectCommand({ ...object, ChecksumMode: 'ENABLED' })).catch(() => null);
       if (now?.ContentLength !== size || now.ChecksumCRC32 !== checksum) throw error;

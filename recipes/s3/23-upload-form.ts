@@ -13,23 +13,24 @@
  * ## Discussion
  * Signing asks nobody: what the signer may do when the form is used decides, so a missing `s3:PutObject` shows only
  * then. The form works for anybody who has it and any number of times until it ends, after seven days at most and never
- * later than the credentials that signed it. Each upload may be as large as you allow, and you pay for all of them: make
- * the form anew for each user, with a short end and a prefix of the user's own.
+ * later than the credentials that signed it. Each upload may be as large as you allow, and you pay for all of them:
+ * make the form anew for each user, with a short end and a prefix of the user's own.
  *
- * **What the policy binds.** The size (a larger file is `EntityTooLarge`; one POST takes 5 GB at most), the type and the
- * beginning of the key (anything else is `AccessDenied`, and all is when it has ended). The type is what the browser
- * says, by the file's name; nobody looks inside. Don't let `text/html` or `image/svg+xml`, which `image/*` covers, in
- * where you show the files from a domain of your own: they can carry scripts. Objects are private; 3.10 hands them out.
+ * **What the policy binds.** The size (a larger file is `EntityTooLarge`; one POST takes 5 GB at most), the type and
+ * the beginning of the key (anything else is `AccessDenied`, and all is when it has ended). The type is what the
+ * browser says, by the file's name; nobody looks inside. Don't let `text/html` or `image/svg+xml`, which `image/*`
+ * covers, in where you show the files from a domain of your own: they can carry scripts. Objects are private; 3.10
+ * hands them out.
  *
  * **The key** is the prefix and the file's own name: S3 fills in `${filename}`. Whoever has the form can send any other
- * key under the prefix as well, and so replace what is there: switch versioning on (3.11), and give each user a prefix of
- * their own.
+ * key under the prefix as well, and so replace what is there: switch versioning on (3.11), and give each user a prefix
+ * of their own.
  *
  * **In a page of your own.** Send the fields as `multipart/form-data`, the file last: S3 ignores what follows it. All
  * but the file may have 20 KB. Extra fields are refused unless the policy names them. A plain form needs no CORS rules;
- * a script that sends it with `fetch` needs one that allows POST from your page. Browsers don't fill in `Content-Type` by
- * themselves: for a family such as `image/*` the page's script does it. S3 answers 201 with a short XML, or sends the
- * browser to `--redirect`, with bucket, key and ETag in the address, which anybody can write there too.
+ * a script that sends it with `fetch` needs one that allows POST from your page. Browsers don't fill in `Content-Type`
+ * by themselves: for a family such as `image/*` the page's script does it. S3 answers 201 with a short XML, or sends
+ * the browser to `--redirect`, with bucket, key and ETag in the address, which anybody can write there too.
  *
  * Where a KMS key encrypts the bucket, the signer needs `kms:GenerateDataKey` as well.
  *

@@ -14,27 +14,30 @@
  * check them at https://aws.amazon.com/s3/pricing/, and give your own table as `prices`. A GB is 2^30 bytes on AWS's
  * bills.
  *
- * Exact, if nothing changes for a month, are the minimum size of 128 KB, the 40 KB beside each archived object (32 at
- * the price of its class, 8 at that of STANDARD), and parts of unfinished uploads, which GLACIER and DEEP_ARCHIVE bill
- * as STANDARD. For what a list can't tell there are bounds:
+ * As AWS bills them, if nothing changes for a month, but for keys and metadata, which no list measures, are the minimum
+ * size of 128 KB, the 40 KB beside each archived object (32 at the price of its class, 8 at that of STANDARD), and
+ * parts of unfinished uploads, which GLACIER and DEEP_ARCHIVE bill as STANDARD. For what a list can't tell there are
+ * bounds:
  * - INTELLIGENT_TIERING: `month` if all is read all the time, `at least` if nothing has been for 90 days. What this
  *   class archives, which has to be turned on, costs less still.
  * - Leaving early: minimum days are billed even for what is deleted or moved before. How long objects have been in
  *   their class is not known, so `early` is what that costs at most.
- * - The lower prices from 50 and 500 TB on are for all buckets of an account in the region. Here it is these bytes alone.
+ * - The lower prices from 50 and 500 TB on are for all buckets of an account in the region. Here it is these bytes
+ *   alone, and parts and what is beside archived objects begin at the first step.
  *
  * Moving is by lifecycle rule (3.17) where S3 has one for it, else by copies (3.9), of what is restored first if need
- * be. By default rules leave objects under 128 KB where they are, and so does this, but for `--small`. Old versions
- * move, too; but a rule needs an action of its own for them, and a copy leaves them behind.
+ * be. By default rules leave objects under 128 KB where they are, and so does this, but for `--small`; and to
+ * STANDARD_IA and ONEZONE_IA they move only what is 30 days old. Old versions move, too; but a rule needs an action of
+ * its own for them, and a copy leaves them behind.
  *
  * Two numbers decide. `pays after`: how many months the objects must stay there, unread, until the move has paid off,
- * minimum days there reckoned with, but not those of the class they leave (`early`). `reads`: how often a month all may be
- * read until they cost as much as now. From STANDARD to STANDARD_IA that is 1.05 times at most, to GLACIER_IR 0.63, and
- * less for small objects. When nobody knows how often, INTELLIGENT_TIERING costs at worst $0.0025 a month more than
- * STANDARD for a thousand objects of 128 KB and more.
+ * minimum days there reckoned with, but not those of the class they leave (`early`). `reads`: how often a month all may
+ * be read until they cost as much as now. From STANDARD to STANDARD_IA that is 1.05 times at most, to GLACIER_IR 0.63,
+ * and less for small objects. When nobody knows how often, INTELLIGENT_TIERING costs at worst $0.0025 a month more than
+ * STANDARD for a thousand objects of 128 KB and more, and $0.01 once.
  *
- * Not in it: your own requests, what leaves AWS, taxes, the free tier, tags, replicas, inventories, and the copies that
- * are restored from archives, which are billed as STANDARD as long as they last.
+ * Not in it: annotations, your own requests and those to KMS, what leaves AWS, taxes, the free tier, tags, replicas,
+ * inventories, and the copies that are restored from archives, which are billed as STANDARD as long as they last.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @before npx tsx recipes/s3/03-store-private-data.ts s3://paws-example/old.log "Nobody reads this" --local
@@ -160,11 +163,14 @@ export function estimateStorageCost(
       const { month, atLeast, read } = bill({ ...going, storageClass: to }, prices);
       const move = moving(going, to, prices);
 
-      // Of two bounds, those that speak against moving. Whoever deletes sooner pays for the minimum days all the same.
-      const saved = now - month;
+      // What is watched is cheaper once it has not been read for 90 days. Whoever deletes sooner than the minimum days
+      // pays for them all the same.
+      const saved = now - atLeast;
+      const start = move + 3 * (month - atLeast);
       const minimum = (prices.classes[to]?.minDays ?? 0) / 30;
-      const paysAfter = move / saved >= minimum ? move / saved : (move + month * minimum) / now;
-      const reads = read > readNow ? saved / (read - readNow) : null;
+      const paysAfter = start / saved >= minimum ? start / saved : (start + month * minimum) / now;
+      const often = read > readNow ? (now - month) / (read - readNow) : null;
+      const reads = now > month ? often : 0;
       const pays = saved > 0 ? { paysAfter, reads } : { paysAfter: null, reads: 0 };
       moves.push({ from, to, objects, now, month, atLeast, move, read, ...pays });
     }
@@ -250,7 +256,8 @@ const toGB = (bytes: number) => bytes / 2 ** 30;
 
 // ---- command line: leave out when copying ----
 import { S3Client } from '@aws-sdk/client-s3';
-import { bytes, connect, interrupted, json, print, progress, recipe, s3Prefix } from '../../shared/cli.ts';
+import { bytes, connect, interrupted, json, print, progress, recipe, s3Prefix, warn } from '../../shared/cli.ts';
+import { findBucketRegion } from './02-create-bucket-in-region.ts';
 import { bucketSize } from './05-bucket-size.ts';
 
 const two = (number: number) => number.toLocaleString('en', { maximumSignificantDigits: 2 });
@@ -259,7 +266,6 @@ const dollars = (amount: number) => `$${amount < 1 ? two(amount) : amount.toLoca
 const cents = { minimumFractionDigits: 2, maximumFractionDigits: 2 };
 const money = { month: dollars, atLeast: dollars, read: dollars, early: dollars, now: dollars, move: dollars };
 const paysAfter = (months: number | null) => (months === null ? 'never' : `${two(months)} months`);
-const reads = (times: number | null) => (times === null ? 'any' : two(times));
 
 recipe(import.meta, (command) =>
   command
@@ -267,14 +273,15 @@ recipe(import.meta, (command) =>
     .option('--current', 'count current objects only, for which s3:ListBucket is enough')
     .option('--small', 'move objects under 128 KB too, which lifecycle rules leave where they are')
     .action(async (target, { current, small }) => {
-      const stoppable = { signal: interrupted(), onProgress: progress };
-      const { storageClasses } = await bucketSize(connect(S3Client), { ...target, current, ...stoppable });
+      const [s3, signal] = [connect(S3Client), interrupted()];
+      if ((await findBucketRegion(s3, target)) !== usEast1.region) warn('In the region of this bucket prices differ.');
+      const { storageClasses } = await bucketSize(s3, { ...target, current, signal, onProgress: progress });
       const { classes, moves, ...all } = estimateStorageCost(storageClasses, { small });
       if (json()) return print({ ...target, ...all, classes, moves });
       print({ ...target, ...all }, money);
       console.log('\nNow:');
       print(classes, { ...money, size: bytes, billed: bytes });
       console.log('\nMoved:');
-      print(moves, { ...money, paysAfter, reads });
+      print(moves, { ...money, paysAfter, reads: (times: number | null) => (times === null ? 'any' : two(times)) });
     }),
 );

@@ -6,8 +6,8 @@
  * of unfinished uploads hide in buckets that look empty; they cost, and S3 deletes no bucket that has versions.
  *
  * ## Solution
- * Abort the unfinished uploads. Then list all versions and delete them a thousand a call, several calls at once,
- * while the list goes on. At the end look whether anything is left, and tell what was kept and why. It can be run again.
+ * Abort the unfinished uploads. Then list all versions and delete them a thousand a call, several calls at once, while
+ * the list goes on. At the end look whether anything is left, and tell what was kept and why. It can be run again.
  *
  * ## Discussion
  * There is no undo: a deletion that names a version is final. DeleteObjects answers 200 even if it deleted nothing,
@@ -27,7 +27,8 @@
  * `ExpiredObjectDeleteMarker`. It takes S3 some days, but no requests of yours.
  *
  * What others write meanwhile may be deleted or not, and a part on its way may outlive its aborted upload: stop them
- * first, access logs, inventories and replication into the bucket too. Replicas stay, and so does the bucket; 1.9 deletes it too. Directory buckets, without versions, won't do.
+ * first, access logs, inventories and replication into the bucket too. Replicas stay, and so does the bucket; 1.9
+ * deletes it too. Directory buckets, without versions, won't do.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @run npx tsx recipes/s3/28-empty-bucket.ts s3://paws-example --local --yes

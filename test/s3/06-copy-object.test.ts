@@ -240,6 +240,19 @@ test('a lock is set again by default, one that is over or not wanted is not', as
   };
   const { ETag } = await head(from, 'lock');
   expect(await sentFor({}, { ContentLength: 4, ETag, ...over })).toEqual(none);
+
+  // No emulator has event holds.
+  const held = { ObjectLockEventHold: 'ON', ObjectLockEventHoldDurationDays: 30 };
+  for (const [lock, sent] of [
+    [true, ['ON', 30]],
+    [false, [undefined, undefined]],
+  ] as const) {
+    const { client: one, input } = watched();
+    withFaults(one, { operation: 'HeadObject', output: { ContentLength: 4, ETag, ...held }, times: 1 });
+    await copy('lock', { to: { bucket: plain, key: 'lock' }, lock }, one);
+    const { ObjectLockEventHold, ObjectLockEventHoldDurationDays } = input('CopyObject');
+    expect([ObjectLockEventHold, ObjectLockEventHoldDurationDays]).toEqual(sent);
+  }
 });
 
 test('a copy is encrypted as its source is, or with the key that is named; with a key of another region it is refused', async () => {

@@ -364,7 +364,7 @@ test.skipIf(!versitygw)('tried longer than the SDK does, a part that fails for g
   const { client, numbers } = await proxied(({ query }) => (query.get('partNumber') === '3' ? 503 : null));
   const upload = uploadStream(client, { bucket, key: 'down', body: inChunks(data), partSize });
   await expect(upload).rejects.toMatchObject({ name: 'SlowDown', message: 'SlowDown of the test.' });
-  expect(numbers().filter((number) => number === 3)).toHaveLength(18);
+  expect(numbers().filter((number) => number === 3)).toHaveLength(36);
   await isAsBefore();
 });
 

@@ -118,9 +118,13 @@ test('S3 Intelligent-Tiering watches objects of 128 KB and more for a fee, and w
   expect(only.month).toBeCloseTo(smallGB * 0.023, 12);
   expect(only.atLeast).toBe(only.month);
 
-  // What speaks against moving counts: there as if all were read, from there as if nothing were.
+  // Unread, it saves after 90 days at the full price; read all the time, it never does. From there, nothing was read.
   const large = { objects: 1000, size: TB };
-  expect(estimate('STANDARD', large).move('INTELLIGENT_TIERING')).toMatchObject({ paysAfter: null, reads: 0 });
+  const there = estimate('STANDARD', large).move('INTELLIGENT_TIERING');
+  expect(there.reads).toBe(0);
+  const unread = 1024 * 0.004 + watched;
+  expect(there.paysAfter).toBeCloseTo((0.01 + 3 * (1024 * 0.023 + watched - unread)) / (1024 * 0.023 - unread), 9);
+  expect(there.paysAfter).toBeGreaterThan(3);
   expect(estimate('INTELLIGENT_TIERING', large).move('STANDARD_IA')).toMatchObject({
     now: 1024 * 0.004 + watched,
     paysAfter: null,
@@ -369,5 +373,5 @@ test('a bucket is estimated as it is: classes, small objects, old versions and p
   expect(all.stdout).toMatch(/^STANDARD +GLACIER_IR +2 .* \$0\.00004 .* 6\.8 months +0\.21$/m);
   expect(wrong).toMatchObject({ code: 2, stdout: '' });
   expect(nowhere).toMatchObject({ code: 1, stdout: '' });
-  expect(nowhere.stderr).toContain('NoSuchBucket');
+  expect(nowhere.stderr).toContain('there is no bucket paws-example-nowhere');
 });

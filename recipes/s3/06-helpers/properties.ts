@@ -132,6 +132,9 @@ function details(head: HeadObjectCommandOutput): Pick<ReadObject, 'checksum' | '
       ObjectLockMode: locked ? head.ObjectLockMode : undefined,
       ObjectLockRetainUntilDate: locked ? head.ObjectLockRetainUntilDate : undefined,
       ObjectLockLegalHoldStatus: head.ObjectLockLegalHoldStatus === 'ON' ? 'ON' : undefined,
+      ObjectLockEventHold: head.ObjectLockEventHold === 'ON' ? 'ON' : undefined,
+      ObjectLockEventHoldDurationDays: head.ObjectLockEventHoldDurationDays,
+      ObjectLockEventHoldDurationYears: head.ObjectLockEventHoldDurationYears,
     },
   };
 }
@@ -142,7 +145,7 @@ function details(head: HeadObjectCommandOutput): Pick<ReadObject, 'checksum' | '
  * @param settings - What the source has.
  * @param options.storageClass - The source's by default.
  * @param options.kmsKeyId - Key to encrypt with. Encrypted as the source by default.
- * @param options.lock - False leaves retention and legal hold out.
+ * @param options.lock - False leaves retention, legal hold and event hold out.
  * @param options.region - Where the copy will be.
  * @param options.sameBucket - False leaves encryption with S3's own keys (AES256), which nobody has to choose, to the
  *   other bucket: its default may be a KMS key.
@@ -155,12 +158,12 @@ function details(head: HeadObjectCommandOutput): Pick<ReadObject, 'checksum' | '
  * console.log(settings.StorageClass); // STANDARD_IA
  */
 export function settingsFor(
-  { ObjectLockMode, ObjectLockRetainUntilDate, ObjectLockLegalHoldStatus, ...settings }: ReadObject['settings'],
+  settings: ReadObject['settings'],
   options: { storageClass?: StorageClass; kmsKeyId?: string; lock: boolean; region: string; sameBucket: boolean },
 ): ReadObject['settings'] {
   const { storageClass = settings.StorageClass, kmsKeyId, lock, region, sameBucket } = options;
-  const locks = lock ? { ObjectLockMode, ObjectLockRetainUntilDate, ObjectLockLegalHoldStatus } : {};
-  const result = { ...settings, StorageClass: storageClass, ...locks };
+  const kept = Object.entries(settings).filter(([name]) => lock || !name.startsWith('ObjectLock'));
+  const result: ReadObject['settings'] = { ...Object.fromEntries(kept), StorageClass: storageClass };
   if (result.ServerSideEncryption === 'AES256' && !sameBucket) delete result.ServerSideEncryption;
   if (kmsKeyId) {
     // What is encrypted in two layers stays so.

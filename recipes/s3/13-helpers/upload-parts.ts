@@ -134,10 +134,13 @@ export async function uploadParts(
       if (last?.ChecksumCRC32 === base64(checksum)) part.how = 'kept';
       else {
         const input = { ...upload, PartNumber: number, ContentLength: length, ChecksumCRC32: base64(checksum) };
-        const answer = await tryAgain(() => {
-          const Body = length <= buffer.length ? buffer.subarray(0, length) : source.stream(start, length);
-          return s3.send(unsigned(new UploadPartCommand({ ...input, Body })), { abortSignal });
-        }, abortSignal);
+        const answer = await tryAgain(
+          () => {
+            const Body = length <= buffer.length ? buffer.subarray(0, length) : source.stream(start, length);
+            return s3.send(unsigned(new UploadPartCommand({ ...input, Body })), { abortSignal });
+          },
+          { signal: abortSignal },
+        );
         part.etag = answer.ETag;
       }
       parts[number - 1] = part;
