@@ -127,7 +127,7 @@ export function s3Object(uri: string): { bucket: string; key: string } {
 export function s3Prefix(uri: string): { bucket: string; prefix: string } {
   // A bare slash may be what is left of s3://BUCKET/$PREFIX where the variable is empty.
   const [, bucket, prefix = ''] = /^s3:\/\/([^/]+)(?:\/(.+))?$/s.exec(uri) ?? [];
-  if (!bucket) throw new InvalidArgumentError('It is neither s3://BUCKET nor s3://BUCKET/PREFIX.');
+  if (!bucket) throw new InvalidArgumentError('It is neither s3://BUCKET nor s3://BUCKET/ and more.');
   return { bucket, prefix };
 }
 

@@ -17,8 +17,8 @@
  *
  * Why look first? In us-east-1 creating your own bucket again succeeds and resets its access control list;
  * elsewhere it is the error `BucketAlreadyOwnedByYou`. HeadBucket alone is no substitute: it answers 200 for somebody
- * else's bucket that you may read. For a while after you delete a bucket it can still be in the list, and then it isn't
- * created here but `NoSuchBucket` for the next call; creating it again can fail with `OperationAborted`.
+ * else's bucket that you may read. For a while after you delete a bucket it can still be in the list; then nothing is
+ * created here, and the next call gets `NoSuchBucket`. Creating it again can fail with `OperationAborted`.
  *
  * A new bucket is private without further calls: since April 2023 Block Public Access is on and access control
  * lists are off in every new bucket, and objects are encrypted with S3's own keys. Within your account, policies

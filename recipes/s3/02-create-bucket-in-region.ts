@@ -91,7 +91,7 @@ export async function createBucketInRegion(
  * @param s3 - Of any region of the same partition.
  * @param options.bucket - Name of the bucket.
  * @param options.signal - Stops it.
- * @throws NotFound when there is no such bucket; RangeError for a directory bucket.
+ * @throws NotFound when there is no such bucket; RangeError for a directory bucket; Error when S3 says no without a word.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadBucket.html
  *
  * @example
@@ -112,8 +112,8 @@ export async function findBucketRegion(
     // A bucket in another region is 301 or 400, one that you may not list 403: S3 tells the region all the same.
     const { name, $response } = error as { name: string; $response?: Answer };
     const region = $response?.headers?.['x-amz-bucket-region'];
-    if (region) return region;
     if (name === 'NotFound') throw Object.assign(new Error(`there is no bucket ${bucket}`), { name });
+    if (region) return region;
     // HEAD has no body to say more in.
     if ($response?.statusCode === 400) {
       const why = 'the credentials may have expired, or be no good in this region';

@@ -6,7 +6,7 @@
  *
  * ## Solution
  * Send the data with its SHA-256 checksum, which S3 compares with what it received, encrypted with S3's key or one
- * of your own in KMS. Read it back and compare. Then ask for it without credentials: the answer must be 403.
+ * of your own in KMS. Read it back and compare. Then ask for it without credentials: that must be refused.
  *
  * ## Discussion
  * An object that has this key already is overwritten without a word. In a bucket that keeps versions (3.11) the old
@@ -75,7 +75,7 @@ export interface StoredData {
   encryption: string | null;
   /** ARN of the KMS key; null with S3's own key. */
   kmsKeyId: string | null;
-  /** What somebody without credentials is answered: 403 if it is private. Null if that was not tried. */
+  /** What somebody without credentials is answered: 403 if it is private, or 400 with a KMS key. Null if that was not tried. */
   anonymousStatus: number | null;
 }
 
@@ -102,7 +102,7 @@ const limit = 100 * 2 ** 20;
  * @example
  * const s3 = new S3Client({});
  * const { anonymousStatus } = await storePrivateData(s3, { bucket: 'my-company-notes', key: 'today', body: 'text' });
- * console.log(anonymousStatus === 403 ? 'private' : 'not private!');
+ * console.log(anonymousStatus === 200 ? 'not private!' : 'private');
  */
 export async function storePrivateData(
   s3: S3Client,
@@ -140,20 +140,21 @@ export async function storePrivateData(
   );
 
   const hash = createHash('sha256');
-  let anonymousStatus: number | null = null;
+  let [isSame, anonymousStatus]: [boolean, number | null] = [false, null];
   try {
     // Only what was just stored will do, not what somebody else has put there meanwhile.
     onProgress?.('reading it back');
     const got = await s3.send(new GetObjectCommand({ ...object, IfMatch: stored.ETag }), { abortSignal: signal });
     for await (const chunk of got.Body as AsyncIterable<Uint8Array>) hash.update(chunk);
-    if (checkAnonymous) anonymousStatus = await askAnonymously(s3, object, signal);
+    isSame = hash.digest('base64') === checksum;
+    if (isSame && checkAnonymous) anonymousStatus = await askAnonymously(s3, object, signal);
   } catch (cause) {
     // It must not look as if nothing were there now.
     const { name, message } = cause as Error;
     const told = `s3://${bucket}/${key} is stored, but could not be checked: ${message}`;
     throw Object.assign(new Error(told, { cause }), { name });
   }
-  if (hash.digest('base64') !== checksum) throw new Error(`s3://${bucket}/${key} comes back as other data than stored`);
+  if (!isSame) throw new Error(`s3://${bucket}/${key} comes back as other data than stored`);
 
   return {
     ...{ bucket, key, size: data.length, checksum },

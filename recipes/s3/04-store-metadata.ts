@@ -90,8 +90,8 @@ export interface ObjectMetadata {
  * @param options.cacheControl - `max-age=3600`. None by default.
  * @param options.downloadName - Browsers save the object under this name. Left to them by default.
  * @param options.signal - Stops it; the object is stored whole or not at all.
- * @throws RangeError that names the rule that metadata, a tag or a header breaks; NoSuchBucket, AccessDenied. The message
- *   says so where the object is stored all the same.
+ * @throws RangeError that names the rule that metadata, a tag or a header breaks; NoSuchBucket, AccessDenied. The
+ *   message says so where the object is stored all the same.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
  *
  * @example
@@ -142,8 +142,10 @@ export async function storeMetadata(
     ContentDisposition: contentDisposition,
   });
   const { ETag } = await s3.send(put, { abortSignal: signal });
-  const result = await readMetadata(s3, { bucket, key, signal }).catch((cause: Error) => {
-    // It must not look as if nothing were there now.
+  const result = await readMetadata(s3, { bucket, key, signal }).catch((cause) => {
+    // It must not look as if nothing were there now. The answer to HEAD has no words.
+    if (cause.$metadata?.httpStatusCode === 403)
+      Object.assign(cause, { name: 'AccessDenied', message: 'access denied' });
     const told = `s3://${bucket}/${key} is stored, but could not be read back: ${cause.message}`;
     throw Object.assign(new Error(told, { cause }), { name: cause.name });
   });

@@ -104,7 +104,7 @@ export interface ClassAmounts extends Amounts {
 
 /** What there is under one prefix. */
 export interface PrefixAmounts extends Amounts {
-  /** To the first "/" after the prefix asked for; just that prefix: keys without one; null: all that are over 1,000. */
+  /** Up to the first "/" after the prefix asked for; that alone for keys without one; null for all beyond 1,000. */
   prefix: string | null;
 }
 
@@ -199,7 +199,7 @@ export async function bucketSize(
     onProgress?.(`${(total.objects + total.oldVersions).toLocaleString('en-US')} listed`);
   };
 
-  // First, for they take most rights. Few as a rule: one page after the other does. Only parts tell how much was sent.
+  // First: a permission that is missing should show before a long list. Few as a rule: one page after the other does.
   for (let next: Next | null = {}; next && !current; ) {
     const page: ListOutput = await s3.send(new ListMultipartUploadsCommand({ ...within, ...next }), stoppable);
     const addParts = async ({ Key = '', UploadId, StorageClass = 'STANDARD' }: MultipartUpload) => {

@@ -132,8 +132,9 @@ const GiB = 2 ** 30;
  * @param s3 - Of the region of the bucket to copy to.
  * @param options - What, where to, and what is to be different.
  * @returns The copy, and how it was compared.
- * @throws RangeError when the copy would be the object itself, unchanged; for parts that S3 refuses, a concurrency that
- *   is none, and a KMS key of another region; NotFound; PreconditionFailed when either object was overwritten meanwhile; InvalidObjectState when it is archived.
+ * @throws RangeError when the copy would be the object itself, unchanged, for parts that S3 refuses, a concurrency below
+ *   1, or a KMS key of another region; NotFound; PreconditionFailed when either object was overwritten
+ *   meanwhile; InvalidObjectState when it is archived.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
  *
  * @example
@@ -152,7 +153,8 @@ export async function copyObject(s3: S3Client, options: CopyOptions): Promise<Co
   if (partSize !== undefined && !(partSize >= 5 * MiB && partSize <= 5 * GiB)) {
     throw new RangeError(`a part has 5 MiB to 5 GiB, not ${partSize} bytes`);
   }
-  if (!(Number.isInteger(concurrency) && concurrency > 0)) throw new RangeError(`concurrency ${concurrency} is none`);
+  if (!(Number.isInteger(concurrency) && concurrency > 0))
+    throw new RangeError(`concurrency is 1 or more, not ${concurrency}`);
 
   const object = await readObject(source, { ...from, signal });
   const { size, etag } = object;
@@ -215,7 +217,7 @@ recipe(import.meta, (command) =>
     .option('--storage-class <class>', "the copy's storage class, such as STANDARD_IA", (name) => name as StorageClass)
     .option('--kms-key-id <id>', 'encrypt the copy with this key')
     .option('--no-metadata', 'leave the metadata out')
-    .option('--no-lock', 'leave retention and legal hold out')
+    .option('--no-lock', 'leave retention, legal hold and event hold out')
     .option('--part-size <mebibytes>', 'copy in parts of this size what is larger', (size) => Number(size) * MiB)
     .action(async (from, to, { versionId, metadata, ...options }) => {
       const [s3, signal] = [connect(S3Client), interrupted()];

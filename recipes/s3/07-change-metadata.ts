@@ -13,8 +13,8 @@
  * The trap is that S3 replaces headers all together: a copy that sets the content type alone loses all metadata, cache
  * control and the rest, and quietly storage class, encryption, redirect and lock. Here what you don't name stays.
  *
- * One thing is lost: the access control list. New buckets have had none since 2023, but in an older one that has them
- * still the object becomes private, so what strangers could read they can't any more.
+ * The access control list is lost, and a KMS key's encryption context. New buckets have had no lists since 2023, but in
+ * an older one that has them still the object becomes private: what strangers could read they can't any more.
  *
  * What somebody else writes meanwhile is not lost: the copy is made only if the object is still the one that was read
  * (`CopySourceIfMatch`, and `IfMatch` for the moment of writing); otherwise S3 answers 412 or 409 and you run it

@@ -131,7 +131,7 @@ export async function accessLogs(
  * @param options.bucket - Name of the bucket whose requests are to be logged.
  * @param options.target - Name of the bucket that gets the log files.
  * @param options.prefix - What their keys begin with. Nothing by default.
- * @param options.signal - Stops it; then logging is off and the policy as it was.
+ * @param options.signal - Stops it; then logging is as it was, and so is the policy, unless logging was on already.
  * @throws RangeError when the target is the bucket itself, or the prefix can't stand in a policy.
  * @throws Error when logs would not come, or go somewhere else already; nothing is changed then.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutBucketLogging.html
@@ -172,7 +172,10 @@ export async function startAccessLogs(
   const made: Made[] = [];
   try {
     if (Policy !== old) {
-      made.push({ id: `${sidOf(route)} in the policy of ${target}`, remove: () => restorePolicy(s3, target, old) });
+      // Only where there was another statement of ours does the whole policy go back to what it was.
+      const isNew = old === null || removeStatement(old, route) === old;
+      const remove = () => (isNew ? forbidLogs(s3, { bucket, target }) : restorePolicy(s3, target, old));
+      made.push({ id: `${sidOf(route)} in the policy of ${target}`, remove });
       await s3.send(new PutBucketPolicyCommand({ Bucket: target, Policy }), { abortSignal: signal });
     }
     const PartitionedPrefix = { PartitionDateSource: wanted.dates };
@@ -213,7 +216,8 @@ export async function stopAccessLogs(
   const leftBehind = (error: Error) => {
     // A bucket that is gone has taken its policy along.
     if (error.name === 'NoSuchBucket') return false;
-    error.message += ` Logging is off; ${sidOf({ bucket })} is left in the policy of ${where}: stop again with this target.`;
+    const left = `${sidOf({ bucket })} is left in the policy of ${where}`;
+    error.message += ` Logging is off; ${left}: stop again with this target.`;
     throw error;
   };
   const removed = where ? await forbidLogs(s3, { bucket, target: where }).catch(leftBehind) : false;

@@ -101,7 +101,7 @@ export interface ClassChange {
   /** Dollars a month afterwards. */
   monthAfter: number;
   /**
-   * Dollars for the change: one request (over 5 GiB it is one for each 256 MiB), reading, and the rest of the time that
+   * Dollars for the change: one request (not the one for each 256 MiB over 5 GiB), reading, and the rest of the time that
    * the old class bills at least.
    */
   once: number;

@@ -20,7 +20,7 @@
  * refuse a URL sooner (`s3:signatureAge`). For longer, hand out a URL of your own that redirects to a fresh one.
  *
  * **Uploads.** S3 replaces an object that is there, each time the URL is used; with `--create-only` it answers 412
- * instead, or 409 to one of two at once. A deleted object whose versions are kept is not there.
+ * instead, or 409 to one of two uploads at the same time. A deleted object whose versions are kept is not there.
  * `--content-type` and `--content-length` are signed, so that another type or length is a 403; without them
  * anything up to 5 GB goes. For a range of lengths, and in an HTML form, use 3.23. By default the SDK would
  * sign the checksum of an empty body, which S3 compares with what is uploaded: `WHEN_REQUIRED` turns that off.
@@ -142,7 +142,7 @@ export async function timeLimitedUrl(
 /**
  * Writes a time-limited URL as a curl command for a POSIX shell. It saves to, or uploads from, a file in the current
  * folder that is named as the last part of the key. A file that is there is kept: curl writes `name.1` instead.
- * When a download is refused, `--fail` hides S3's answer: without it, it is in the file.
+ * When a download is refused, `--fail` hides S3's answer: leave it out, and the answer is in the file.
  *
  * @param signed - What `timeLimitedUrl` returned.
  * @see https://curl.se/docs/manpage.html

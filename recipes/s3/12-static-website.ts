@@ -56,7 +56,8 @@
  * @permission s3:GetBucketPolicy on arn:aws:s3:::BUCKET
  * @permission s3:PutBucketPolicy on arn:aws:s3:::BUCKET
  * @permission s3:DeleteBucketPolicy on arn:aws:s3:::BUCKET
- * @cost what the files take; $0.09 a GB that anybody downloads, after the account's first 100 GB a month, and $0.0004 for 1,000 requests in us-east-1 (2026)
+ * @cost what the files take; $0.09 a GB that anybody downloads, after the account's first 100 GB a month, and $0.0004
+ * for 1,000 requests in us-east-1 (2026)
  * @undo npx tsx recipes/s3/12-static-website.ts {bucket} --off --local --yes
  * @emulator LocalStack has no Block Public Access and shows private pages too.
  * @book bucket.configure_website
@@ -102,7 +103,7 @@ const sid = 'PawsStaticWebsite';
 /**
  * Uploads a folder and lets everybody on the internet read it, and all else that is in the bucket.
  *
- * @param s3 - Of the bucket's region.
+ * @param s3 - Of the bucket's region, with a `socketTimeout`.
  * @param options.bucket - Name of the bucket.
  * @param options.directory - The folder. Hidden files and symbolic links in it are left out.
  * @param options.indexDocument - Name of the page for a folder. `index.html` by default.
@@ -114,7 +115,7 @@ const sid = 'PawsStaticWebsite';
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/WebsiteHosting.html
  *
  * @example
- * const s3 = new S3Client({});
+ * const s3 = new S3Client({ requestHandler: { socketTimeout: 60_000 }, expectContinueHeader: false });
  * const { url } = await staticWebsite(s3, { bucket: 'my-company-web-site', directory: 'dist' });
  * console.log(url);
  */
@@ -134,7 +135,7 @@ export async function staticWebsite(
   const { errorDocument = (await isFile('404.html')) ? '404.html' : null } = options;
   if (/\//.test(indexDocument)) throw new RangeError(`indexDocument is a name without slashes, not "${indexDocument}"`);
   for (const page of [indexDocument, errorDocument]) {
-    if (page !== null && /(^|\/)(\.|\/|$)/.test(page)) throw new RangeError(`${page} is not uploaded: it is hidden`);
+    if (page !== null && /(^|\/)(\.|\/|$)/.test(page)) throw new RangeError(`"${page}" is no page: hidden, or no name`);
     if (page !== null && !(await isFile(page))) throw new RangeError(`there is no file ${page} in ${directory}`);
   }
 

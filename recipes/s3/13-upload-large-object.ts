@@ -22,10 +22,10 @@
  * those of a run that still works; the file need not be there then. Uploads of other programs are left alone, unless
  * they have a CRC32 of the whole, too. Only the newest is gone on with: a lifecycle rule (3.17) removes the others.
  *
- * What fails is tried six times, with half a minute of pauses in all. A client of your own needs, as the command's has,
- * `requestHandler: { socketTimeout: 60_000 }`, or it waits for ever on a connection that went silent, and
- * `expectContinueHeader: false`: for a body over 2 MiB the SDK asks first whether to send it, and for that opens a new
- * connection each time, without your settings of connections.
+ * Each part, a single request and the end are tried six times, with up to half a minute of pauses in all. A client of
+ * your own needs, as the command's has, `requestHandler: { socketTimeout: 60_000 }`, or it waits for ever on a
+ * connection that went silent, and `expectContinueHeader: false`: for a body over 2 MiB the SDK asks first whether to
+ * send it, and for that opens a new connection each time, without your settings of connections.
  *
  * Over https the bodies are not signed: TLS and the checksum guard them, and signing is half of the work. A policy
  * that forbids this (`s3:x-amz-content-sha256`) is the error `AccessDenied`. Where a KMS key encrypts, parts need
@@ -214,7 +214,7 @@ export async function uploadLargeObject(
   } catch (error) {
     if (!stored || (error as Error).name === 'NoSuchUpload') throw error;
     const { message } = signal?.aborted ? (signal.reason as Error) : (error as Error);
-    const told = `${message.replace(/\.$/, '')}. ${stored}: run it again for the rest, or with --abort to remove them.`;
+    const told = `${message.replace(/\.$/, '')}. ${stored}: run it again for the rest, or 3.13 with --abort to remove them.`;
     if (!signal?.aborted) throw Object.assign(error as Error, { message: told });
     throw Object.assign(new Error(told, { cause: error }), { name: 'AbortError' });
   } finally {

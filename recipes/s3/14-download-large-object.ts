@@ -44,7 +44,7 @@
  *   checksum  SHA256
  *   verified  yes
  * @permission s3:GetObject on arn:aws:s3:::BUCKET/*
- * @cost $0.09 a GB to the internet after the first 100 GB a month, $0.01 to $0.03 a GB from an infrequent-access class
+ * @cost $0.09 a GB to the internet after the first 100 GB a month; $0.01 to $0.03 a GB from STANDARD_IA to GLACIER_IR
  * @undo rm {file}
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
  * @see https://docs.aws.amazon.com/whitepapers/latest/s3-optimizing-performance-best-practices/use-byte-range-fetches.html
@@ -92,7 +92,7 @@ export interface DownloadedObject {
  * @param options.concurrency - How many ranges are fetched at a time. 8 by default.
  * @param options.signal - Stops the work; what is there stays for the next run.
  * @param options.onProgress - Called with the bytes that are there, and the object's.
- * @throws RangeError for a bad option; EEXIST when the file is there; PreconditionFailed when the object changed
+ * @throws RangeError for a bad option; NotFound; AccessDenied; EEXIST when the file is there; PreconditionFailed when the object changed
  *   meanwhile; ChecksumMismatch; AbortError; ENOSPC. The message tells what is left and where.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
  *

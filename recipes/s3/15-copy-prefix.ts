@@ -16,8 +16,8 @@
  * version.
  *
  * Unchanged is a copy of the same size and ETag that isn't older than its source: who writes an object again may have
- * changed its metadata. ETags say nothing where an object was uploaded in parts or is encrypted with a KMS key. Then
- * the checksums of both are compared, by two more requests. Where S3 has none of the whole object, size and time
+ * changed its metadata. Where ETags differ, two more requests compare checksums, for ETags say nothing where an
+ * object was uploaded in parts or is encrypted with a KMS key. Where S3 has no checksum of the whole, size and time
  * decide; and as the time of an upload in parts is that of its beginning, one that ended after the copy can be missed.
  * Later changes of tags, lock or class alone are not noticed.
  *
@@ -37,11 +37,12 @@
  * DEEP_ARCHIVE, the archive tiers of INTELLIGENT_TIERING) fail until they are restored. If one fails the others go on;
  * when nothing works because of a missing permission, that shows in the progress.
  *
- * A million copies cost $5 in us-east-1 (2026), 3.6's looks at them $0.80, and the two lists $0.01; other classes and
- * transfer between regions cost more, and KMS keys: with those it takes kms:Decrypt for the source's,
- * kms:GenerateDataKey and kms:Decrypt for the target's. The undo below empties the target's prefix, of what was there
- * before, too. For many millions have S3 do the work by itself (3.27), and for what is yet to come set up replication.
- * Within one bucket the two prefixes must not overlap. Keys of a directory bucket aren't sorted.
+ * A million copies cost $5 in us-east-1 (2026), 3.6's looks at them $0.80, and the two lists $0.01, but the target is
+ * listed with all that lies between the first and the last key under its prefix; other classes and transfer between
+ * regions cost more, and KMS keys: with those it takes kms:Decrypt for the source's, kms:GenerateDataKey and
+ * kms:Decrypt for the target's. The undo below empties the target's prefix, of what was there before, too. For many
+ * millions have S3 do the work by itself (3.27), and for what is yet to come set up replication. Within one bucket the
+ * two prefixes must not overlap. Keys of a directory bucket aren't sorted.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example-copy --local

@@ -36,7 +36,7 @@
  *   bucket     paws-example
  *   prefix     site/
  *   uploaded   4
- *   size       6.26 KiB
+ *   size       6.51 KiB
  *   unchanged  0
  *   deleted    0
  *   failed     -
@@ -103,7 +103,7 @@ const largest = 16 * 1024 * 1024;
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html
  *
  * @example
- * const s3 = new S3Client({ requestHandler: { socketTimeout: 60_000 } });
+ * const s3 = new S3Client({ requestHandler: { socketTimeout: 60_000 }, expectContinueHeader: false });
  * const { uploaded, failed } = await syncDirectory(s3, { directory: 'dist', bucket: 'my-web-site' });
  * console.log(`${uploaded} uploaded, ${failed.length} failed`);
  */
@@ -141,10 +141,9 @@ export async function syncDirectory(
       signal?.throwIfAborted();
       await work();
     } catch (error) {
-      const { name, message, $metadata } = error as Error & { $metadata?: { httpStatusCode?: number } };
+      const { name, message } = error as Error;
       // Without the right to write, or without the bucket, every file would fail. What is under way goes on to its end.
-      const hopeless = ['AccessDenied', 'NoSuchBucket'].includes(name) || $metadata?.httpStatusCode === 403;
-      if (hopeless || signal?.aborted) end ??= error;
+      if (signal?.aborted || ['AccessDenied', 'NoSuchBucket'].includes(name)) end ??= error;
       else result.failed.push({ key, reason: message });
     }
   };
@@ -258,7 +257,11 @@ async function isSame(
   if (md5.digest('hex') === etag) return true;
   // It can be changed, or stored in a way in which the ETag is no MD5 sum: then its checksum tells.
   const head = new HeadObjectCommand({ Bucket: bucket, Key: file.key, ChecksumMode: 'ENABLED' });
-  const { ChecksumCRC32, ChecksumType } = await s3.send(head, { abortSignal: signal });
+  const { ChecksumCRC32, ChecksumType } = await s3.send(head, { abortSignal: signal }).catch((error) => {
+    // What may not be looked at, because of its key perhaps, is sent again.
+    if (error.$metadata?.httpStatusCode === 403) return { ChecksumCRC32: null, ChecksumType: null };
+    throw error;
+  });
   const own = Buffer.alloc(4);
   own.writeUInt32BE(crc);
   // The checksum of a COMPOSITE one is a checksum of checksums.

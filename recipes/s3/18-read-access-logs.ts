@@ -14,8 +14,9 @@
  * Who deleted it: look at all that was done first, `--by operation --where key=photos/a.jpg`; for it may have been
  * overwritten, or have expired by a lifecycle rule (`S3.EXPIRE.OBJECT`, of a versioned bucket `S3.CREATE.DELETEMARKER`).
  * Then `--where 'operation=*DELETE*' key=photos/a.jpg status=204`, without what was refused. A requester is an ARN or a
- * canonical user id; `-` is somebody without credentials. A copy makes two records. What a client says of itself, as referer and user agent,
- * S3 writes as it comes, quotes and all: it can't pass for another field here, but it need not be true.
+ * canonical user id; `-` is somebody without credentials. A copy makes two records. What a client says of itself, as
+ * referer and user agent, S3 writes as it comes, quotes and all: it can't pass for another field here, but it need not
+ * be true.
  *
  * Keys are given decoded, as objects are called: S3 encodes them twice. A line that is none of a log is counted as bad.
  *
@@ -28,9 +29,10 @@
  * requests a group may have had beyond those counted, and any that made more than a 50,000th of all is still there.
  *
  * Give the prefix down to the bucket, `access/123456789012/us-east-1/my-bucket/`, and the list begins at the first
- * day asked for; otherwise all names are listed, and all files from then until today are read, since a record may come
- * late. Files that a rule has archived can't be read, and are counted. It costs $0.005 for 1,000 pages of names and $0.0004 for 1,000 files in
- * us-east-1. For years of logs and questions in SQL use Athena.
+ * day asked for; otherwise all names are listed, and all files delivered since `--from` are read, whatever `--to` is,
+ * for a record may come late. Files that a rule has archived can't be read: that is an error, once the others are
+ * counted. It costs $0.005 for 1,000 pages of names and $0.0004 for 1,000 files in us-east-1. For years of logs and
+ * questions in SQL use Athena.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @before npx tsx recipes/s3/03-store-private-data.ts s3://paws-example/access/2026-11-28-10-05-00-1A2B3C4D - --local <<'END'
@@ -69,10 +71,10 @@ export interface AccessReport {
   files: number;
   /** How many were not read, for their names are of other days. */
   skipped: number;
-  /** How many requests were in the time asked for and picked. */
-  requests: number;
   /** How many can't be read: archived, or deleted meanwhile. */
   unreadable: number;
+  /** How many requests were in the time asked for and picked. */
+  requests: number;
   /** Lines that are no records. */
   bad: number;
   /** How many groups there are; with groups forgotten, some may be counted more than once. */
@@ -237,7 +239,8 @@ recipe(import.meta, (command) =>
       const report = await readAccessLogs(connect(S3Client), { ...options, by: by as Field, where: picks });
       print(json() ? report : report.top, { bytes });
       const { files, skipped, unreadable, requests, bad, groups } = report;
-      const rest = `${skipped} passed over, ${unreadable} can't be read; ${bad} lines are bad`;
+      const rest = `${skipped} passed over; ${bad} lines are bad`;
       warn(`${requests} requests of ${groups} groups, in ${files} files; ${rest}`);
+      if (unreadable > 0) throw new Error(`${unreadable} files could not be read: archived, or deleted meanwhile`);
     }),
 );

@@ -156,9 +156,11 @@ export async function undeleteObjects(
   const isCopied = async ({ current, wanted }: Overwritten) => {
     if (current.size !== wanted.size) return false;
     const read = ({ key, versionId }: ObjectVersion) => readObject(s3, { bucket, key, versionId, signal });
-    const [{ checksum }, source] = await Promise.all([read(current), read(wanted)]);
-    const same = checksum?.algorithm === source.checksum?.algorithm && checksum?.value === source.checksum?.value;
-    return checksum !== null && same;
+    // What can't be read, for it was encrypted with somebody's key, is no copy.
+    const [top, { checksum }] = await Promise.all([read(current).catch(() => null), read(wanted)]);
+    signal?.throwIfAborted();
+    const own = top?.checksum;
+    return !!own && own.algorithm === checksum?.algorithm && own.value === checksum.value;
   };
   const copy = async (object: Overwritten) => {
     const { key, versionId } = object.wanted;

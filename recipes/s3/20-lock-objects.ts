@@ -241,15 +241,15 @@ recipe(import.meta, (command) =>
       const forGood = mode === 'COMPLIANCE' ? ' Nobody, not even AWS, can shorten that or delete before.' : '';
       if (key && enable) throw new RangeError('--enable is for a bucket: s3://BUCKET');
       if (!key && (legalHold || versionId)) throw new RangeError('--legal-hold and --version-id are for an object');
-      const where = key ? `s3://${bucket}/${key}` : `new versions in ${bucket}`;
-      if (release || legalHold === 'off') await confirm(`Take the ${release ? 'lock' : 'legal hold'} off ${where}?`);
+      const [s3, where] = [connect(S3Client), key ? `s3://${bucket}/${key}` : `new versions in ${bucket}`];
+      if (release || legalHold === 'off') await confirm(`Take the lock or legal hold off ${where}?`);
       const retainUntil = key && days !== undefined ? new Date(Date.now() + checkDays(days) * 86_400_000) : undefined;
       const byDefault = mode ? `, and lock each new version for ${days} days in ${options.mode} mode` : '';
-      const turnOn = `Turn on Object Lock for ${bucket}, for good${byDefault}`;
-      const question = key ? `Lock ${where} until ${retainUntil?.toISOString()}` : turnOn;
+      const lockOne = `Lock ${where} until ${retainUntil?.toISOString()}`;
+      const question = key ? lockOne : `Turn on Object Lock for ${bucket}, for good${byDefault}`;
       if (forGood || (!key && (enable || mode))) await confirm(`${question}?${forGood}`);
-      if (!key) return print(await lockObjects(connect(S3Client), { bucket, enable, mode, days, release }));
+      if (!key) return print(await lockObjects(s3, { bucket, enable, mode, days, release }));
       const lock = { mode, retainUntil, legalHold: legalHold && legalHold === 'on', release };
-      print(await lockVersion(connect(S3Client), { bucket, key, versionId, ...lock }));
+      print(await lockVersion(s3, { bucket, key, versionId, ...lock }));
     }),
 );

@@ -20,7 +20,7 @@
  * aborted doesn't come back. Stopped half-way, it can be run again.
  *
  * A part that was on its way when its upload was aborted may still arrive and be kept. So each aborted upload is listed
- * once more at the end; if it has parts, run it again some minutes later.
+ * once more at the end, where that may be done; if it has parts, run it again some minutes later.
  *
  * To be rid of it for good, let a lifecycle rule abort uploads after some days (3.17): it costs nothing, needs nobody
  * to think of it, and asks as little as this whether somebody is still sending. Listing costs $0.005 for a thousand
@@ -235,7 +235,7 @@ recipe(import.meta, (command) =>
       if (!until && isHidden)
         throw new Error('Parts that are not shown take s3:ListMultipartUploadParts or kms:Decrypt.');
       if (!until || uploads.length === 0) return;
-      const sum = bytes(uploads.reduce((all, upload) => all + Number(upload.size), 0));
+      const sum = `${isHidden ? 'at least ' : ''}${bytes(uploads.reduce((all, { size }) => all + Number(size), 0))}`;
       await confirm(`Abort these ${uploads.length} uploads for good, with ${sum} of parts?`);
       const { left } = await abortUnfinished(s3, { bucket: target.bucket, uploads, signal });
       if (left[0])

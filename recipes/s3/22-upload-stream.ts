@@ -184,7 +184,7 @@ export async function uploadStream(
     const { UploadId } = await tryAgain(() => s3.send(create, { abortSignal }), patient);
     const upload = { ...object, UploadId };
     made.push({
-      id: `the parts of upload ${upload.UploadId}, which cost until you abort it: ${commandToAbort(bucket, key)}`,
+      id: `the parts of upload ${upload.UploadId}, which cost until you abort it, and all to keys that begin so: ${commandToAbort(bucket, key)}`,
       // Without the signal, which may be why.
       remove: async () => {
         const abort = () => s3.send(new AbortMultipartUploadCommand(upload)).catch(ignoreGone);
@@ -235,6 +235,7 @@ export async function uploadStream(
     const complete = { ...upload, ...whole, MultipartUpload: { Parts } };
     const end = () => s3.send(new CompleteMultipartUploadCommand(complete));
     const answer = await tryAgain(end, { passing: [] }).catch(async (error) => {
+      if (error.name !== 'NoSuchUpload') throw error;
       // When an answer was lost, the next try finds no upload, because it is complete: the object tells.
       const now = await s3.send(new HeadObjectCommand({ ...object, ChecksumMode: 'ENABLED' })).catch(() => null);
       if (now?.ContentLength !== size || now.ChecksumCRC32 !== checksum) throw error;
@@ -242,8 +243,11 @@ export async function uploadStream(
     });
     return { bucket, key, size, checksum, ...namesOf(answer), parts: parts.length };
   } catch (error) {
+    if (!signal?.aborted) throw await undo(made, error);
+    const { message = signal.reason } = signal.reason as Error;
+    throw await undo(made, Object.assign(new Error(message, { cause: error }), { name: 'AbortError' }));
+  } finally {
     source.close();
-    throw await undo(made, signal?.aborted ? signal.reason : error);
   }
 }
 

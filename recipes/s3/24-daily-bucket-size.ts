@@ -20,8 +20,8 @@
  * Types that end in Overhead are not bytes of yours: what small objects are billed beyond their size in an infrequent
  * access class, and what S3 keeps beside each archived object. They are added up apart.
  *
- * A row has day, size, overhead, number of objects and the storage types: `2026-11-27  1.37 TiB  3.81 GiB  812345
- * StandardStorage 1.2 TiB, GlacierStorage 174 GiB, GlacierObjectOverhead 3.05 GiB, …`.
+ * A row has day, size, overhead, number of objects and the storage types, such as
+ * `2026-11-27  1.37 TiB  3.05 GiB  81234  StandardStorage 1.2 TiB, GlacierStorage 174 GiB`.
  *
  * The newest numbers are a day or two old, and CloudWatch promises neither when they come nor that all do: a day
  * may be missing, or a storage type of it; compare those before you believe a drop. A bucket that is new, empty,

@@ -14,10 +14,10 @@
  * check them at https://aws.amazon.com/s3/pricing/, and give your own table as `prices`. A GB is 2^30 bytes on AWS's
  * bills.
  *
- * As AWS bills them, if nothing changes for a month, but for keys and metadata, which no list measures, are the minimum
- * size of 128 KB, the 40 KB beside each archived object (32 at the price of its class, 8 at that of STANDARD), and
- * parts of unfinished uploads, which GLACIER and DEEP_ARCHIVE bill as STANDARD. For what a list can't tell there are
- * bounds:
+ * Reckoned as AWS bills them, if nothing changes for a month: the minimum size of 128 KB, the 40 KB beside each
+ * archived object (32 at the price of its class, 8 at that of STANDARD), and parts of unfinished uploads, which GLACIER
+ * and DEEP_ARCHIVE bill as STANDARD. Keys and metadata, which no list measures, are left out. For what a list can't
+ * tell there are bounds:
  * - INTELLIGENT_TIERING: `month` if all is read all the time, `at least` if nothing has been for 90 days. What this
  *   class archives, which has to be turned on, costs less still.
  * - Leaving early: minimum days are billed even for what is deleted or moved before. How long objects have been in
@@ -259,13 +259,7 @@ import { S3Client } from '@aws-sdk/client-s3';
 import { bytes, connect, interrupted, json, print, progress, recipe, s3Prefix, warn } from '../../shared/cli.ts';
 import { findBucketRegion } from './02-create-bucket-in-region.ts';
 import { bucketSize } from './05-bucket-size.ts';
-
-const two = (number: number) => number.toLocaleString('en', { maximumSignificantDigits: 2 });
-/** Cents from a dollar on; small prices have many zeros, and then two digits that count. */
-const dollars = (amount: number) => `$${amount < 1 ? two(amount) : amount.toLocaleString('en', cents)}`;
-const cents = { minimumFractionDigits: 2, maximumFractionDigits: 2 };
-const money = { month: dollars, atLeast: dollars, read: dollars, early: dollars, now: dollars, move: dollars };
-const paysAfter = (months: number | null) => (months === null ? 'never' : `${two(months)} months`);
+import { money, paysAfter, reads } from './25-helpers/format.ts';
 
 recipe(import.meta, (command) =>
   command
@@ -273,8 +267,10 @@ recipe(import.meta, (command) =>
     .option('--current', 'count current objects only, for which s3:ListBucket is enough')
     .option('--small', 'move objects under 128 KB too, which lifecycle rules leave where they are')
     .action(async (target, { current, small }) => {
-      const [s3, signal] = [connect(S3Client), interrupted()];
-      if ((await findBucketRegion(s3, target)) !== usEast1.region) warn('In the region of this bucket prices differ.');
+      const signal = interrupted();
+      const region = await findBucketRegion(connect(S3Client), { ...target, signal });
+      if (region !== usEast1.region) warn(`The bucket is in ${region}, where prices differ.`);
+      const s3 = connect(S3Client, { region });
       const { storageClasses } = await bucketSize(s3, { ...target, current, signal, onProgress: progress });
       const { classes, moves, ...all } = estimateStorageCost(storageClasses, { small });
       if (json()) return print({ ...target, ...all, classes, moves });
@@ -282,6 +278,6 @@ recipe(import.meta, (command) =>
       console.log('\nNow:');
       print(classes, { ...money, size: bytes, billed: bytes });
       console.log('\nMoved:');
-      print(moves, { ...money, paysAfter, reads: (times: number | null) => (times === null ? 'any' : two(times)) });
+      print(moves, { ...money, paysAfter, reads });
     }),
 );

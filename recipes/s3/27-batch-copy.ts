@@ -143,7 +143,7 @@ export async function createCopyJob(
  * @param options.onProgress - Called with a text for people each time.
  * @returns How it ended, and what failed.
  * @throws NotFoundException when there is no such job; Error with S3's reason when the job as a whole failed, or
- *   when it waits to be confirmed in the console.
+ *   when it waits to be confirmed.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_control_DescribeJob.html
  *
  * @example
@@ -181,7 +181,8 @@ export async function batchCopy(
         const why = FailureReasons.map(({ FailureCode, FailureReason }) => `${FailureCode}: ${FailureReason}`);
         throw new Error(`S3 gave the job up: ${why.join('; ')}`);
       }
-      if (status === 'Suspended') throw new Error('The job was made in the console and waits to be confirmed there.');
+      if (status === 'Suspended')
+        throw new Error('The job waits to be confirmed, in the console or by `update-job-status`.');
       if (['Complete', 'Failed', 'Cancelled'].includes(status)) {
         const where = {
           bucket: Report?.Bucket?.split(':::')[1] ?? '',

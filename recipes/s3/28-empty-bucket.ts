@@ -262,7 +262,7 @@ import { confirm, connect, interrupted, print, progress, recipe, s3Prefix, yes }
 
 recipe(import.meta, (command) =>
   command
-    .argument('<target>', 's3://BUCKET, or s3://BUCKET/PREFIX for all keys: log takes logs/ too', s3Prefix)
+    .argument('<target>', 's3://BUCKET, or s3://BUCKET/PREFIX: log takes logs/ too', s3Prefix)
     .option('--bypass-governance', 'delete what is locked in governance mode, too')
     .addOption(yes)
     .action(async ({ bucket, prefix }, { bypassGovernance }) => {

@@ -232,6 +232,6 @@ recipe(import.meta, (command) =>
         versions.push(version);
       }
       if (versions.length === 0) throw new Error(`There is no version of ${key} in ${bucket}.`);
-      print(versions, { size: (size: number | null) => (size === null ? '-' : bytes(size)) });
+      print(versions, { size: bytes });
     }),
 );

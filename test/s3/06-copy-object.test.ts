@@ -471,7 +471,7 @@ test('what S3 would refuse is refused before anything is sent', async () => {
     [{ partSize: 5 * MiB - 1 }, '5 MiB to 5 GiB'],
     [{ partSize: 5 * 1024 * MiB + 1 }, '5 MiB to 5 GiB'],
     [{ partSize: Number.NaN }, '5 MiB to 5 GiB'],
-    [{ concurrency: 0 }, 'concurrency 0'],
+    [{ concurrency: 0 }, '1 or more, not 0'],
   ];
   for (const [options, words] of wrong) {
     await expect(copy('large', options, one), words).rejects.toThrow(words);

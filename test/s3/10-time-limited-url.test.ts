@@ -16,7 +16,8 @@ import {
 } from '@aws-sdk/client-s3';
 import pMap from 'p-map';
 import { expect, onTestFinished, test } from 'vitest';
-import { type ConnectS3, findBucketRegion } from '../../recipes/s3/10-helpers/signer.ts';
+import { findBucketRegion } from '../../recipes/s3/02-create-bucket-in-region.ts';
+import type { ConnectS3 } from '../../recipes/s3/10-helpers/signer.ts';
 import { curlCommand, timeLimitedUrl } from '../../recipes/s3/10-time-limited-url.ts';
 import { withFaults } from '../faults.ts';
 import { settingsOf, testRecipe } from '../harness.ts';

@@ -340,6 +340,7 @@ test.each([
   [{ Condition: { IpAddress: { 'aws:SourceIp': ['192.0.2.0/24', '2001:db8::/32'] } } }, false],
   [{ Condition: { IpAddress: { 'aws:SourceIp': '0.0.0.0/1' } } }, true],
   [{ Condition: { IpAddress: { 'aws:SourceIp': ['192.0.2.0/24', '::/0'] } } }, true],
+  [{ Condition: { IpAddress: { 'aws:SourceIp': '2001::/16' } } }, true],
   [{ Condition: { Bool: { a: 'b' }, StringEquals: { 'aws:PrincipalOrgID': 'o-1234567890' } } }, false],
 ])('whether a statement is public: %o %s', (more, result) => {
   expect(isPublic({ Effect: 'Allow', Principal: '*', ...more })).toBe(result);
@@ -370,11 +371,11 @@ test('what does not fit is refused before anything is sent', async () => {
     [{ indexDocument: 'sub/page.html' }, 'without slashes, not "sub/page.html"'],
     [{ indexDocument: 'sub' }, 'there is no file sub in'],
     // These files are there, but 3.16 leaves them out, or they have another key.
-    [{ indexDocument: '.hidden.html' }, '.hidden.html is not uploaded'],
-    [{ indexDocument: 'page.html', errorDocument: 'sub/.404.html' }, 'sub/.404.html is not uploaded'],
-    [{ indexDocument: 'page.html', errorDocument: './page.html' }, './page.html is not uploaded'],
-    [{ indexDocument: 'page.html', errorDocument: '../refused/page.html' }, 'is not uploaded'],
-    [{ indexDocument: 'page.html', errorDocument: '/page.html' }, '/page.html is not uploaded'],
+    [{ indexDocument: '.hidden.html' }, '.hidden.html" is no page'],
+    [{ indexDocument: 'page.html', errorDocument: 'sub/.404.html' }, 'sub/.404.html" is no page'],
+    [{ indexDocument: 'page.html', errorDocument: './page.html' }, './page.html" is no page'],
+    [{ indexDocument: 'page.html', errorDocument: '../refused/page.html' }, 'is no page'],
+    [{ indexDocument: 'page.html', errorDocument: '/page.html' }, '/page.html" is no page'],
   ];
   for (const [options, words] of refused) {
     await expect(staticWebsite(watched, { bucket, directory, ...options }), words).rejects.toThrow(RangeError);

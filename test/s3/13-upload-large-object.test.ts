@@ -244,7 +244,7 @@ async function leaveParts(input: { file: string; key: string; contentType?: stri
   await expect(uploadLargeObject(broken, { bucket, partSize, ...input })).rejects.toMatchObject({
     name: 'AccessDenied',
     message: expect.stringMatching(
-      /^AccessDenied\. (\d+) of \1 parts are stored: run it again for the rest, or with --abort /,
+      /^AccessDenied\. (\d+) of \1 parts are stored: run it again for the rest, or 3\.13 with --abort /,
     ),
   });
 }
@@ -354,7 +354,7 @@ test.skipIf(!versitygw)(
     await expect(uploadLargeObject(client, input)).rejects.toMatchObject({
       name: 'SlowDown',
       message:
-        'SlowDown of the test. 2 of 3 parts are stored: run it again for the rest, or with --abort to remove them.',
+        'SlowDown of the test. 2 of 3 parts are stored: run it again for the rest, or 3.13 with --abort to remove them.',
     });
     expect(numbers().filter((number) => number === 3)).toHaveLength(18);
     isDown = false;
@@ -437,7 +437,7 @@ test('Ctrl-C says what is stored, the same command goes on, and --abort removes 
   expect(stopped).toEqual({
     code: 130,
     stdout: '',
-    stderr: 'Interrupted. 1 of 3 parts are stored: run it again for the rest, or with --abort to remove them.\n',
+    stderr: 'Interrupted. 1 of 3 parts are stored: run it again for the rest, or 3.13 with --abort to remove them.\n',
   });
   expect(await unfinished(s3(), 'stopped')).toEqual([[1]]);
 
@@ -737,7 +737,7 @@ test.skipIf(!versitygw)('an abort ends pauses and requests, and says why', async
     uploadLargeObject(client, { file, bucket, key: 'aborted', partSize, signal: stop.signal }),
   ).rejects.toMatchObject({
     name: 'AbortError',
-    message: 'Enough. 0 of 3 parts are stored: run it again for the rest, or with --abort to remove them.',
+    message: 'Enough. 0 of 3 parts are stored: run it again for the rest, or 3.13 with --abort to remove them.',
   });
   expect(Date.now() - start).toBeLessThan(900);
   await expect.poll(() => proxy.load.now).toBe(0);

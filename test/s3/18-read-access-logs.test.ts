@@ -454,6 +454,10 @@ test('by the command line', async () => {
   expect(JSON.parse(asked.stdout)).toMatchObject({ requests: 2, top: [{ value: 'a b/é.jpg', bytes: 20 }] });
   const wrong = await run(`npx tsx ${file} ${where} --by key --where key --local`);
   expect(wrong).toEqual({ code: 2, stdout: '', stderr: 'Error: where needs a value for key\n' });
+  const faults = [{ operation: 's3:GetObject', times: 1, error: { name: 'InvalidObjectState' } }];
+  const partly = await run(`npx tsx ${file} ${where} --local --json`, { faults });
+  expect(partly).toMatchObject({ code: 1, stderr: expect.stringContaining('1 files could not be read: archived') });
+  expect(JSON.parse(partly.stdout)).toMatchObject({ unreadable: 1 });
   const twice = await run(`npx tsx ${file} ${where} --where key=a key=b --local`);
   expect(twice).toEqual({ code: 2, stdout: '', stderr: 'Error: --where takes each field once\n' });
 });

@@ -303,6 +303,9 @@ test('a copy that has another ETag than its source is known by its checksum, and
   await client.send(new PutObjectCommand({ ...upload, ...crc, Body: 'new' }));
   const copying = { bucket, asOf };
   expect(await undeleteObjects(client, { ...copying, dryRun: true })).toMatchObject({ copied: 1 });
+  // What is on top may be encrypted with somebody's key, and then it can't be read: the first look is at that.
+  const { client: blind } = withFaults(s3(), { operation: 'HeadObject', times: 1, error: 'BadRequest' });
+  expect(await undeleteObjects(blind, { ...copying, dryRun: true })).toMatchObject({ copied: 1, failed: 0 });
   expect(await undeleteObjects(client, copying)).toMatchObject({ copied: 1, failed: 0 });
   expect(await current(bucket)).toEqual({ key: 'old' });
   const { Versions = [] } = await client.send(new ListObjectVersionsCommand({ Bucket: bucket }));

@@ -87,7 +87,11 @@ test('a version in governance mode can not be deleted until its lock is released
   await expect(lockVersion(client, { ...longer, retainUntil })).rejects.toMatchObject({ name: 'AccessDenied' });
   const command = `npx tsx ${file} s3://paws-example-governance/key --version-id ${version} --release --local --json`;
   const asked = await run(command);
-  expect(asked).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('Take the lock off s3://') });
+  expect(asked).toMatchObject({
+    code: 2,
+    stdout: '',
+    stderr: expect.stringContaining('Take the lock or legal hold off s3://'),
+  });
   const release = await run(`${command} --yes`);
   expect(release).toMatchObject({ code: 0, stderr: '' });
   expect(JSON.parse(release.stdout)).toEqual({

@@ -427,6 +427,12 @@ test('a lost answer to the completion is settled by a look at the object', async
     expect(sent.slice(-2)).toEqual(['HeadObject', 'AbortMultipartUpload']);
   }
   expect(await unfinished(s3(), 'gone')).toEqual([]);
+
+  // An object that was the same before is no sign that this upload is complete.
+  const { client: denied } = withFaults(s3(), { operation: 'CompleteMultipartUpload', error: 'AccessDenied' });
+  const again = uploadStream(denied, { ...input, body: inChunks(data) });
+  await expect(again).rejects.toMatchObject({ name: 'AccessDenied' });
+  expect(await unfinished(s3(), 'lost')).toEqual([]);
 });
 
 test.skipIf(!versitygw).each([
@@ -463,7 +469,7 @@ test('what can be aborted no more needs no word; what can not is named', async (
   const error = await uploadStream(denied, { ...input, body: inChunks(data) }).catch((error) => error);
   expect(error).toMatchObject({ name: 'AccessDenied' });
   expect(error.message.replace(/upload \S+,/, 'upload ID,')).toBe(
-    'AccessDenied; left are the parts of upload ID, which cost until you abort it: ' +
+    'AccessDenied; left are the parts of upload ID, which cost until you abort it, and all to keys that begin so: ' +
       `npx tsx recipes/s3/21-unfinished-uploads.ts 's3://${bucket}/it'\\''s left' --abort-days 0`,
   );
   expect(await unfinished(s3(), "it's left")).toHaveLength(2);
@@ -496,7 +502,15 @@ test.skipIf(!versitygw).each([
     yield data.subarray(0, partSize + 1);
     if (mishap === null) await silent();
   }
-  for (const body of [waiting(), Readable.from(waiting())]) {
+  let cancelled = mishap !== null;
+  const web = new ReadableStream({
+    start: (one) => one.enqueue(data.subarray(0, partSize + 1)),
+    pull: () => (mishap === null ? silent() : undefined),
+    cancel: () => {
+      cancelled = true;
+    },
+  });
+  for (const body of [waiting(), Readable.from(waiting()), web as unknown as AsyncIterable<Uint8Array>]) {
     const stop = new AbortController();
     proxy.requests.length = 0;
     const upload = uploadStream(client, { bucket, key: 'silent', body, partSize, signal: stop.signal });
@@ -509,6 +523,7 @@ test.skipIf(!versitygw).each([
     await isAsBefore();
     expect(proxy.load.now).toBe(0);
   }
+  expect(cancelled).toBe(true);
   const { client: unused, sent } = withFaults(s3());
   const late = uploadStream(unused, { bucket, key: 'late', body: inChunks(data), signal: AbortSignal.abort() });
   await expect(late).rejects.toMatchObject({ name: 'AbortError' });

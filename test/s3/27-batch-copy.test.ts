@@ -156,7 +156,9 @@ test('a job that S3 gives up, one to be confirmed, one that is unknown, and an i
     `S3 gave the job up: ManifestNotFound: there is none. The job is ${jobId}.`,
   );
   const waits = answering(job('Suspended', 20, 0, 0), job('Cancelled', 20, 0, 0));
-  await expect(watch(waits.s3control)).rejects.toThrow(`waits to be confirmed there. The job is ${jobId}.`);
+  await expect(watch(waits.s3control)).rejects.toThrow(
+    `waits to be confirmed, in the console or by \`update-job-status\`. The job is ${jobId}.`,
+  );
   const unknown = answering(Object.assign(new Error('no such job.'), { name: 'NotFoundException' }));
   await expect(watch(unknown.s3control)).rejects.toMatchObject({ name: 'NotFoundException' });
   const stop = new AbortController();

@@ -99,7 +99,8 @@ const meanings: Record<number, string> = {
   400:
     "can't be read: it is encrypted with a key of the customer's own (SSE-C), which is not supported here, or the " +
     'credentials have expired, or the client is of another region',
-  403: 'may not be read (s3:GetObject), or is not there',
+  301: 'is in a bucket of another region, which 3.2 finds',
+  403: 'may not be read (s3:GetObject), or is not there, or the credentials are wrong',
   404: 'does not exist',
   405: 'is a delete marker',
   412: 'has been overwritten meanwhile',

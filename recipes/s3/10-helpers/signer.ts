@@ -1,5 +1,6 @@
 /** What 3.10 and 3.23 need to sign something for others: a client of the bucket's region, and the end of its credentials. */
-import { HeadBucketCommand, type S3Client, type S3ClientConfig } from '@aws-sdk/client-s3';
+import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
+import { findBucketRegion } from '../02-create-bucket-in-region.ts';
 
 /** Makes a client with these settings, and with your own where you have some: `(settings) => new S3Client(settings)`. */
 export type ConnectS3 = (settings: S3ClientConfig) => S3Client;
@@ -53,31 +54,4 @@ export async function connectSigner(
   if (left < 1) throw new Error('The credentials have expired: what they sign would not work.');
   const endedBy = left < expiresIn ? 'credentials' : sessionToken && !expiration ? 'unknown' : 'time';
   return { s3, seconds: Math.min(expiresIn, left), endedBy };
-}
-
-/**
- * Finds the region of a bucket, which S3 tells even to those who may not read it.
- *
- * @param s3 - Of any region of the same partition.
- * @throws NotFound when there is no such bucket.
- * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadBucket.html
- *
- * @example
- * const s3 = new S3Client({});
- * const region = await findBucketRegion(s3, { bucket: 'my-company-reports' });
- * console.log(region);
- */
-export async function findBucketRegion(s3: S3Client, { bucket }: { bucket: string }): Promise<string> {
-  try {
-    const { BucketRegion } = await s3.send(new HeadBucketCommand({ Bucket: bucket }));
-    return BucketRegion ?? (await s3.config.region());
-  } catch (error) {
-    // A bucket of another region is a 301 or 400, one that you may not list a 403. All have the region in a header.
-    const { name, $response } = error as Error & { $response?: { headers: Record<string, string> } };
-    const region = $response?.headers['x-amz-bucket-region'];
-    if (region && name !== 'NotFound') return region;
-    // The answer to HEAD has no body, and so no message.
-    if (name === 'NotFound') (error as Error).message = `there is no bucket ${bucket}`;
-    throw error;
-  }
 }

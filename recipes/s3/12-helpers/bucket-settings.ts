@@ -83,8 +83,8 @@ const limits = [
  */
 export function isPublic({ Effect, Principal, Condition = {} }: Policy['Statement'][number]): boolean {
   if (Effect !== 'Allow' || !/"\*"/.test(`${JSON.stringify(Principal)}`)) return false;
-  // `StringNotEquals` and its like leave nearly everybody in; so do wildcards, variables and networks wider than /8.
-  const fixed = (value: string) => !/[*?]|\$\{|\/[0-7]$/.test(value);
+  // `StringNotEquals` and its like leave nearly everybody in; so do wildcards, variables and networks wider than /8 (IPv6: /32).
+  const fixed = (value: string) => !/[*?]|\$\{|\/[0-7]$|:.*\/([12]?\d|3[01])$/.test(value);
   return !Object.entries(Condition).some(
     ([operator, keys]) =>
       /^(String(Equals(IgnoreCase)?|Like)|Arn(Equals|Like)|IpAddress)$/i.test(operator) &&

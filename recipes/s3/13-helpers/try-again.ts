@@ -7,8 +7,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
  *
  * @param send - Begins anew each time.
  * @param options.tries - How often, with pauses of up to 1, 2, 4 … and at most 60 seconds between. 6 by default.
- * @param options.passing - Names of refusals that may pass. A bad digest does, by default, for something on the way may
- *   have changed the data.
+ * @param options.passing - Names of refusals that may pass. By default `RequestTimeout`, and `BadDigest`, for something
+ *   on the way may have changed the data.
  * @param options.signal - Ends the pauses, too.
  * @throws What `send` throws at last, or at once if it won't pass.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html

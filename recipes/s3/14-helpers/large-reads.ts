@@ -13,7 +13,7 @@ import type { OnReadOpts } from 'node:net';
  * @see https://nodejs.org/docs/latest-v20.x/api/net.html#socketconnectoptions-connectlistener
  *
  * @example
- * const s3 = new S3Client({ requestHandler: { socketTimeout: 30_000, ...largeReads() } });
+ * const s3 = new S3Client({ requestHandler: { socketTimeout: 60_000, ...largeReads() } });
  * const { size } = await downloadLargeObject(s3, { bucket: 'my-films', key: 'cat.mov', file: 'cat.mov' });
  * console.log(size);
  */

@@ -50,7 +50,7 @@ export async function openPartial({ file, contents }: { file: string; contents: 
   if (!there) await removeBoth();
   const handle = there ?? (await open(path, 'wx+'));
   // Another run that takes these files over makes its own: what this one notes then must not get into those.
-  const notes = await open(record, there ? 'a' : 'w');
+  const notes = await open(record, there ? 'a' : 'ax');
   if (!there) await notes.appendFile(title);
   const lines = there ? whole.slice(title.length).split('\n').slice(0, -1) : [];
   const kept = new Set(lines.map(Number));
@@ -83,7 +83,8 @@ export async function openPartial({ file, contents }: { file: string; contents: 
     },
     close,
     async discard() {
-      const mine = await isMine();
+      // It may be closed already, and renamed.
+      const mine = await isMine().catch(() => false);
       await close();
       if (mine) await removeBoth();
     },

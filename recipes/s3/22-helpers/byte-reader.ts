@@ -1,5 +1,6 @@
 /** Reads a stream of bytes into buffers, and never further ahead than it must. */
 import { Readable } from 'node:stream';
+import { ReadableStream } from 'node:stream/web';
 
 export interface ByteReader {
   /**
@@ -7,7 +8,7 @@ export interface ByteReader {
    * buffer, one chunk more is waited for.
    */
   fill(buffer: Buffer): Promise<{ length: number; isLast: boolean }>;
-  /** Lets go of a stream that is not to be read to its end. */
+  /** Lets go of the stream and the signal; what has not been read is thrown away. */
   close(): void;
 }
 
@@ -25,13 +26,16 @@ export interface ByteReader {
  * console.log((await fill(buffer)).isLast ? 'all of it' : 'there is more');
  */
 export function readBytes(body: AsyncIterable<Uint8Array>, signal: AbortSignal): ByteReader {
-  const iterator = body[Symbol.asyncIterator]();
+  // A stream of the web can't be told to stop while a chunk is waited for; one of Node's can.
+  const source = body instanceof ReadableStream ? Readable.fromWeb(body) : body;
+  const iterator = source[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>;
   let rest: Uint8Array = new Uint8Array();
   let isAtEnd = false;
 
   // One listener for all chunks: a promise of the abort to race with each would keep something of each of them.
   let stop = (_: unknown) => {};
-  signal.addEventListener('abort', () => stop(signal.reason), { once: true });
+  const onAbort = () => stop(signal.reason);
+  signal.addEventListener('abort', onAbort);
   const nextChunk = () => {
     signal.throwIfAborted();
     return new Promise<IteratorResult<Uint8Array>>((resolve, reject) => {
@@ -60,8 +64,9 @@ export function readBytes(body: AsyncIterable<Uint8Array>, signal: AbortSignal):
       return { length, isLast: isAtEnd };
     },
     close() {
-      // What waits for a chunk hears of a return only after that chunk, so a stream of Node's is told otherwise.
-      if (body instanceof Readable) body.destroy();
+      signal.removeEventListener('abort', onAbort);
+      // What waits for a chunk hears of a return only after that chunk, so a stream is told otherwise.
+      if (source instanceof Readable) source.destroy();
       else iterator.return?.().catch(() => {});
     },
   };

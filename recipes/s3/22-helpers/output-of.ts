@@ -25,6 +25,8 @@ export function outputOf(program: string, args: string[] = []): Readable {
       child.stdout.resume();
     },
     destroy(error, done) {
+      // Closed, so that what the program has started can't write on and on, either.
+      child?.stdout.destroy();
       child?.kill();
       done(error);
     },
