@@ -1,5 +1,5 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { appendFile, mkdtemp, open, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
 import { Agent } from 'node:https';
@@ -13,8 +13,6 @@ import {
   CreateBucketCommand,
   CreateMultipartUploadCommand,
   DeleteObjectCommand,
-  GetObjectCommand,
-  HeadObjectCommand,
   ListMultipartUploadsCommand,
   ListPartsCommand,
   PutObjectCommand,
@@ -32,6 +30,7 @@ import { oddKeys } from '../odd-keys.ts';
 import { freePort, keysOf, type StartedServer, spawnServer } from '../program.ts';
 import { type Mishap, type S3Request, startProxy } from '../proxy.ts';
 import { root, tsx } from '../run.ts';
+import { readStored, sha } from '../stored.ts';
 import { startVersitygw, versitygw } from '../versitygw.ts';
 
 const { account, bucket: harnessBucket, run, file: recipe, folder, s3 } = testRecipe(import.meta);
@@ -77,22 +76,7 @@ async function fileOf(name: string, data: Uint8Array): Promise<string> {
   return join(here, name);
 }
 
-const sha = (data: Uint8Array) => createHash('sha256').update(data).digest('hex');
-
-/** What is stored under a key, seen by a client of the test's own. */
-async function seen(client: S3Client, key: string) {
-  const object = { Bucket: bucket, Key: key };
-  const { Body } = await client.send(new GetObjectCommand(object));
-  const hash = createHash('sha256');
-  for await (const chunk of Body as AsyncIterable<Uint8Array>) hash.update(chunk);
-  const head = await client.send(new HeadObjectCommand({ ...object, ChecksumMode: 'ENABLED' }));
-  return {
-    sha: hash.digest('hex'),
-    checksum: head.ChecksumCRC32,
-    checksumType: head.ChecksumType,
-    type: head.ContentType,
-  };
-}
+const seen = (client: S3Client, key: string) => readStored(client, bucket, key);
 
 /** The unfinished uploads to a key, with the numbers of the parts of each. */
 async function unfinished(client: S3Client, key: string): Promise<number[][]> {

@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, get } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -8,8 +8,6 @@ import { crc32 } from 'node:zlib';
 import {
   CreateBucketCommand,
   DeleteObjectCommand,
-  GetObjectCommand,
-  HeadObjectCommand,
   ListMultipartUploadsCommand,
   PutObjectCommand,
   S3Client,
@@ -26,6 +24,7 @@ import { settingsOf, testRecipe } from '../harness.ts';
 import { oddKeys } from '../odd-keys.ts';
 import type { StartedServer } from '../program.ts';
 import { type Mishap, type S3Request, startProxy } from '../proxy.ts';
+import { readStored, sha } from '../stored.ts';
 import { startVersitygw, versitygw } from '../versitygw.ts';
 
 vi.mock('node:zlib', async (original) => {
@@ -69,22 +68,7 @@ async function* inChunks(bytes: Buffer, length = 65_536) {
   for (let at = 0; at < bytes.length; at += length) yield bytes.subarray(at, at + length);
 }
 
-const sha = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
-
-/** What is stored under a key, seen by a client of the test's own. */
-async function seen(client: S3Client, key: string) {
-  const object = { Bucket: bucket, Key: key };
-  const { Body } = await client.send(new GetObjectCommand(object));
-  const hash = createHash('sha256');
-  for await (const chunk of Body as AsyncIterable<Uint8Array>) hash.update(chunk);
-  const head = await client.send(new HeadObjectCommand({ ...object, ChecksumMode: 'ENABLED' }));
-  return {
-    sha: hash.digest('hex'),
-    checksum: head.ChecksumCRC32,
-    checksumType: head.ChecksumType,
-    type: head.ContentType,
-  };
-}
+const seen = (client: S3Client, key: string) => readStored(client, bucket, key);
 
 /** Puts something small under a key, and returns how to see that it is still there and no upload beside it. */
 async function former(client: S3Client, key: string) {
