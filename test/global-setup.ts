@@ -1,11 +1,13 @@
-/** Gives the tests a LocalStack of their own on a free port, so that they never touch the reader's. */
+/** Gives the tests a LocalStack of their own on a free port, so that they never touch the reader's, and a cache. */
 import { execFileSync } from 'node:child_process';
 import { startLocalStack } from '../shared/localstack.ts';
 import { freePort } from './program.ts';
-import { root, tsx } from './run.ts';
+import { root, temporaryFolder, tsx } from './run.ts';
 
 export default async function setUp(): Promise<() => void> {
   process.env.COOKBOOK_LOCALSTACK = `http://127.0.0.1:${await freePort()}`;
+  const { path, remove } = temporaryFolder();
+  process.env.TEST_CACHE = path;
   let last = 0;
   await startLocalStack({
     onProgress: (text) => {
@@ -15,6 +17,7 @@ export default async function setUp(): Promise<() => void> {
     },
   });
   return () => {
+    remove();
     execFileSync(process.execPath, ['--import', tsx, `${root}shared/localstack.ts`, 'stop'], {
       stdio: 'ignore',
     });

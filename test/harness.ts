@@ -92,7 +92,7 @@ export function testRecipe(meta: ImportMeta, { signed = [] }: { signed?: string[
   // Of --policy and --source, cli.test.ts sees what the command line does with these texts.
   test('help, policy and source are there, wrong usage ends with 2', async () => {
     const [help, wrong] = await Promise.all(
-      ['--help', '--no-such-option'].map((option) => run(`npx tsx ${file} ${option}`)),
+      ['--help', '--no-such-option'].map((option) => run(`npx tsx ${file} ${option}`, { byTsx: true })),
     );
     expect(help).toMatchObject({ code: 0, stderr: '' });
     expect(help?.stdout).toContain(`${header.number} ${header.title}`);

@@ -47,6 +47,8 @@ export interface Settings {
   faults?: Fault[];
   /** The file to write the sent operations to. */
   record?: string;
+  /** Start it by tsx, as a reader does, where the tests have a quicker way: start.mjs. */
+  byTsx?: boolean;
   stdin?: string;
   /** Sends this signal so many milliseconds after the first output on standard error or output. */
   interrupt?: { signal: NodeJS.Signals; after: number };
@@ -67,10 +69,11 @@ export function temporaryFolder(): { path: string; remove: () => void } {
  */
 export function run(
   command: string,
-  { cwd, env, faults, record, stdin, interrupt, terminal }: Settings,
+  { cwd, env, faults, record, byTsx, stdin, interrupt, terminal }: Settings,
 ): Promise<Result> {
-  const preload = new URL('./preload.ts', import.meta.url);
-  const node = `exec '${process.execPath}' --import '${tsx}' --import '${preload}'`;
+  const [start, preload] = ['./start.mjs', './preload.ts'].map((name) => new URL(name, import.meta.url));
+  const { TEST_CACHE } = process.env;
+  const node = `exec '${process.execPath}' --import '${TEST_CACHE && !byTsx ? start : tsx}' --import '${preload}'`;
   const words = ['sh', '-c', command.replace(/^npx tsx (\S+)/, `${node} '${root}$1'`)];
   if (terminal) words.unshift('python3', `${root}test/terminal.py`, `${terminal.columns}`);
   const [program = '', ...args] = words;
@@ -80,6 +83,7 @@ export function run(
       PATH: process.env.PATH,
       HOME: cwd,
       ...(process.env.COOKBOOK_LOCALSTACK && { COOKBOOK_LOCALSTACK: process.env.COOKBOOK_LOCALSTACK }),
+      ...(TEST_CACHE && { TEST_CACHE }),
       ...(faults && { TEST_FAULTS: JSON.stringify(faults) }),
       ...(record && { TEST_RECORD: record }),
       ...env,

@@ -12,7 +12,7 @@ const stream = (options: string, settings = {}) => run(`npx tsx ${file} --local 
 const client = () => new CloudWatchClient(settingsOf({ account }));
 
 /** A client that sends nothing: each call of PutMetricData is answered when this returns, or fails as it does. */
-function answering(answer: (call: number) => Promise<void> | void = () => {}) {
+function answering(answer: (call: number, data: MetricDatum[]) => Promise<void> | void = () => {}) {
   const cloudwatch = client();
   const calls: MetricDatum[][] = [];
   const most = { running: 0 };
@@ -20,10 +20,11 @@ function answering(answer: (call: number) => Promise<void> | void = () => {}) {
   cloudwatch.middlewareStack.add(
     () =>
       async ({ input }) => {
-        calls.push((input as { MetricData: MetricDatum[] }).MetricData);
+        const { MetricData: data } = input as { MetricData: MetricDatum[] };
+        calls.push(data);
         most.running = Math.max(most.running, ++running);
         try {
-          await answer(calls.length);
+          await answer(calls.length, data);
         } finally {
           running -= 1;
         }
@@ -318,9 +319,12 @@ test('the signal ends the reading, and what was read is sent', async () => {
 
 test('a call that fails ends the reading, and the lines that did not arrive are named', async () => {
   const lines = Array.from({ length: 20_000 }, (_, index) => json({ time: ago(index % 15_000) }));
-  const answer = async (call: number) => {
+  // The calls may overtake each other, so this one is known by its first line.
+  const second = Date.parse(JSON.parse(lines[1000] as string).time);
+  const answer = async (_: number, [first]: MetricDatum[]) => {
     await new Promise((done) => setTimeout(done, 20));
-    if (call === 2) throw Object.assign(new Error('Rate exceeded'), { name: 'ThrottlingException', $metadata: {} });
+    if (Number(first?.Timestamp) !== second) return;
+    throw Object.assign(new Error('Rate exceeded'), { name: 'ThrottlingException', $metadata: {} });
   };
   const { cloudwatch, calls } = answering(answer);
   const error = await streamMetrics(cloudwatch, { input: input(lines), namespace: 'N', concurrency: 2 }).catch(
