@@ -58,7 +58,8 @@ export async function newestSnapshot(ec2: EC2Client): Promise<string> {
 }
 
 function newest(found: Found[], what: string, advice: string): string {
-  const [first] = found.sort((a, b) => Number(b.time) - Number(a.time));
-  if (!first?.id) throw new Error(`no ${what} of this cookbook is here: ${advice}, or name one`);
-  return first.id;
+  // LocalStack tells whole seconds, and lists what is newer later.
+  const last = found.sort((a, b) => Number(a.time) - Number(b.time)).at(-1);
+  if (!last?.id) throw new Error(`no ${what} of this cookbook is here: ${advice}, or name one`);
+  return last.id;
 }
