@@ -272,7 +272,7 @@ test('no more calls run at once than are allowed, and meanwhile no more is read'
   const open: (() => void)[] = [];
   const answer = () => new Promise<void>((resolve) => open.push(resolve));
   const running = go(source, { concurrency: 3 }, answer);
-  await vi.waitFor(() => expect(open).toHaveLength(3));
+  await vi.waitFor(() => expect(open).toHaveLength(3), 20_000);
   await new Promise((done) => setTimeout(done, 200));
   expect(open).toHaveLength(3);
   expect(read).toBeLessThan(10);
@@ -296,7 +296,7 @@ test('what has come is sent after ten seconds, though more may come', async () =
     vi.advanceTimersByTime(9_900);
     expect(calls).toHaveLength(0);
     vi.advanceTimersByTime(200);
-    await vi.waitFor(() => expect(calls).toHaveLength(1));
+    await vi.waitFor(() => expect(calls).toHaveLength(1), 20_000);
     vi.advanceTimersByTime(30_000);
     source.push(`${json({})}\n`);
     source.push(null);

@@ -351,7 +351,7 @@ test('parts are copied several at once, each only if the source is still the sam
   const proxy = await startProxy(({ operation, before }) => {
     if (operation !== 'UploadPartCopy' || before > 1) return null;
     // The second one waits until the first is there again.
-    return before === 0 ? 503 : () => vi.waitUntil(() => proxy.count('UploadPartCopy') > 2, { timeout: 5000 });
+    return before === 0 ? 503 : () => vi.waitUntil(() => proxy.count('UploadPartCopy') > 2, { timeout: 20_000 });
   });
   expect(await copy('large', { partSize, concurrency: 2 }, through(proxy.url))).toMatchObject({ parts: 3 });
   expect(proxy.count('UploadPartCopy')).toBe(4);
@@ -369,7 +369,7 @@ test('a part that fails stops the others before the upload is aborted', async ()
   const to = { bucket: plain, key: 'refused' };
   await expect(copy('large', { to, partSize }, through(proxy.url))).rejects.toMatchObject({ name: 'AccessDenied' });
   expect(proxy.requests.at(-1)?.operation).toBe('AbortMultipartUpload');
-  await vi.waitUntil(() => proxy.load.now === 0, { timeout: 2000 });
+  await vi.waitUntil(() => proxy.load.now === 0, { timeout: 20_000 });
   expect(await uploads(plain)).toEqual([]);
 });
 
@@ -387,7 +387,7 @@ test('Ctrl-C half-way aborts the upload when nothing is under way any more', asy
   );
   await expect(copying).rejects.toMatchObject({ name: 'AbortError' });
   expect(proxy.requests.at(-1)?.operation).toBe('AbortMultipartUpload');
-  await vi.waitUntil(() => proxy.load.now === 0, { timeout: 2000 });
+  await vi.waitUntil(() => proxy.load.now === 0, { timeout: 20_000 });
   expect(await uploads(plain)).toEqual([]);
 });
 

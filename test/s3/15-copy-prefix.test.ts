@@ -380,7 +380,7 @@ test('objects are copied several at once, as many as asked for, and the lists ar
   });
   const proxy = await startProxy(({ operation }) => (operation === 'CopyObject' ? () => free : null));
   const copying = copyPrefix(through(proxy.url, 20), both(from, to, { plain: true, concurrency: 5 }));
-  await vi.waitUntil(() => proxy.count('CopyObject') === 5, { timeout: 5000 });
+  await vi.waitUntil(() => proxy.count('CopyObject') === 5, { timeout: 20_000 });
   await new Promise((done) => setTimeout(done, 100));
   expect(proxy.count('CopyObject')).toBe(5);
   expect(proxy.count('ListObjectsV2')).toBe(2);

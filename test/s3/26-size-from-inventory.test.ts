@@ -233,6 +233,6 @@ test('a strange line is not read again, and ends the reading of the other files'
     { step: 'initialize' },
   );
   await expect(sizeFromInventory(there, { bucket, key })).rejects.toThrow('a line is not as the manifest says');
-  await vi.waitFor(() => expect(ended).toHaveLength(1), 5000);
+  await vi.waitFor(() => expect(ended).toHaveLength(1), 20_000);
   expect(proxy.requests.filter(({ url }) => url.includes('0.csv.gz'))).toHaveLength(1);
 });
