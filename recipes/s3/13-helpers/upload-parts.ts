@@ -1,5 +1,6 @@
 /** Lists the parts of an upload, and sends those of a file, several at once. */
 import { setMaxListeners } from 'node:events';
+import { Readable } from 'node:stream';
 import {
   ListPartsCommand,
   type Part,
@@ -155,7 +156,8 @@ export async function uploadParts(
 
 /**
  * Leaves the body out of the signature where TLS and its checksum guard it on its way, as S3 allows: to hash it is half
- * of the work of sending it.
+ * of the work of sending it. There it is sent piece by piece, too, so it is for `tryAgain` to send it again: what the SDK
+ * gets as a stream it sends once.
  *
  * @param command - With the checksum of its body.
  * @returns The same command.
@@ -169,11 +171,21 @@ export async function uploadParts(
 export function unsigned<Command extends PutObjectCommand | UploadPartCommand>(command: Command): Command {
   (command as UploadPartCommand).middlewareStack.add(
     (next) => (args) => {
-      const { protocol, headers } = args.request as { protocol: string; headers: Record<string, string> };
-      if (protocol === 'https:') headers['x-amz-content-sha256'] = 'UNSIGNED-PAYLOAD';
+      const request = args.request as { protocol: string; headers: Record<string, string>; body?: unknown };
+      if (request.protocol === 'https:') {
+        request.headers['x-amz-content-sha256'] = 'UNSIGNED-PAYLOAD';
+        // Node.js encrypts at once all that a connection is given, into as much memory again.
+        const { body } = request;
+        if (Buffer.isBuffer(body) && body.length > MiB) request.body = Readable.from(piecesOf(body));
+      }
       return next(args);
     },
-    { step: 'build', name: 'unsigned' },
+    // When the length of the body is in the headers.
+    { step: 'build', priority: 'low', name: 'unsigned' },
   );
   return command;
+}
+
+function* piecesOf(buffer: Buffer): Generator<Buffer> {
+  for (let start = 0; start < buffer.length; start += MiB) yield buffer.subarray(start, start + MiB);
 }
