@@ -36,7 +36,7 @@ test('an output is written where the old one stood, and nothing else changes', (
 });
 
 test('the tour shows each command as a reader types it, with what it printed', async () => {
-  const tour = await run('npx tsx test/tour.ts s3/create-bucket');
+  const tour = await run('npx tsx test/tour.ts s3/create-bucket', { byTsx: true });
   expect(tour).toMatchObject({ code: 0, stderr: '' });
   expect(tour.stdout).toContain('3.1 Create a bucket\n$ npx tsx recipes/s3/01-create-bucket.ts paws-example --local\n');
   expect(tour.stdout).toContain('$ npx tsx recipes/setup/09-clean-up.ts s3://paws-example --local --yes\n');

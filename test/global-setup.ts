@@ -1,4 +1,4 @@
-/** Gives the tests a LocalStack of their own on a free port, so that they never touch the reader's, and a cache. */
+/** Gives the tests a cache, and a LocalStack of their own on a free port, so that they never touch the reader's. */
 import { execFileSync } from 'node:child_process';
 import { startLocalStack } from '../shared/localstack.ts';
 import { freePort } from './program.ts';

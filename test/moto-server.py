@@ -1,4 +1,4 @@
-"""moto server as the tests need it: with a few regions of one partition, for each costs it time and memory, with
+"""moto server as the tests need it: with a few regions of one partition, for each region costs it time and memory, with
 CloudWatch's and S3's actions under the names that policies have for them, and with the answer that no snapshot is
 locked."""
 

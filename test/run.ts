@@ -83,7 +83,7 @@ export function run(
       PATH: process.env.PATH,
       HOME: cwd,
       ...(process.env.COOKBOOK_LOCALSTACK && { COOKBOOK_LOCALSTACK: process.env.COOKBOOK_LOCALSTACK }),
-      ...(TEST_CACHE && { TEST_CACHE }),
+      ...(TEST_CACHE && !byTsx && { TEST_CACHE }),
       ...(faults && { TEST_FAULTS: JSON.stringify(faults) }),
       ...(record && { TEST_RECORD: record }),
       ...env,

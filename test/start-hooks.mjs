@@ -25,7 +25,8 @@ export async function load(url, context, next) {
   const text = readFileSync(fileURLToPath(url), 'utf8');
   const source = await once(text, async () => {
     const { transform } = await import('esbuild');
-    return (await transform(text, { loader: 'ts', target: 'es2023' })).code;
+    const tsconfigRaw = { compilerOptions: { verbatimModuleSyntax: true } };
+    return (await transform(text, { loader: 'ts', target: 'es2023', tsconfigRaw })).code;
   });
   return { format: 'module', source, shortCircuit: true };
 }

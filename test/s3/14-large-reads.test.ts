@@ -91,7 +91,7 @@ test.each(['http', 'https'])('over %s, who reads slowly stops the server', async
   const response = await ask();
   // Until it stands still.
   for (let before = -1; before !== sent; await sleep(300)) before = sent;
-  expect(sent).toBeLessThan(48);
+  expect([sent > 0, sent < 48]).toEqual([true, true]);
   const all = createHash('sha256');
   for (let index = 0; index < 64; index++) all.update(block);
   expect(await hashOf(response)).toBe(all.digest('hex'));

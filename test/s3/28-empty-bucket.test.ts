@@ -527,7 +527,7 @@ test('an abort during a pause ends the pause, one before the start lets nothing 
     },
     { step: 'build' },
   );
-  // Ten seconds.
+  // The pause is this times half a second.
   const random = vi.spyOn(Math, 'random').mockReturnValue(20);
   onTestFinished(() => random.mockRestore());
   const start = Date.now();

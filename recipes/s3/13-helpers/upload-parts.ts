@@ -156,8 +156,8 @@ export async function uploadParts(
 
 /**
  * Leaves the body out of the signature where TLS and its checksum guard it on its way, as S3 allows: to hash it is half
- * of the work of sending it. There it is sent piece by piece, too, so it is for `tryAgain` to send it again: what the SDK
- * gets as a stream it sends once.
+ * of the work of sending it. There it is sent piece by piece, too: Node.js encrypts at once all that a connection is
+ * given, into as much memory again.
  *
  * @param command - With the checksum of its body.
  * @returns The same command.
@@ -169,19 +169,31 @@ export async function uploadParts(
  * await new S3Client({}).send(command);
  */
 export function unsigned<Command extends PutObjectCommand | UploadPartCommand>(command: Command): Command {
-  (command as UploadPartCommand).middlewareStack.add(
+  type Request = { protocol: string; headers: Record<string, string>; body?: unknown };
+  const { middlewareStack } = command as UploadPartCommand;
+  middlewareStack.add(
     (next) => (args) => {
-      const request = args.request as { protocol: string; headers: Record<string, string>; body?: unknown };
-      if (request.protocol === 'https:') {
-        request.headers['x-amz-content-sha256'] = 'UNSIGNED-PAYLOAD';
-        // Node.js encrypts at once all that a connection is given, into as much memory again.
-        const { body } = request;
-        if (Buffer.isBuffer(body) && body.length > MiB) request.body = Readable.from(piecesOf(body));
-      }
+      const { protocol, headers } = args.request as Request;
+      if (protocol === 'https:') headers['x-amz-content-sha256'] = 'UNSIGNED-PAYLOAD';
       return next(args);
     },
-    // When the length of the body is in the headers.
-    { step: 'build', priority: 'low', name: 'unsigned' },
+    { step: 'build', name: 'unsigned' },
+  );
+  middlewareStack.add(
+    (next) => async (args) => {
+      const request = args.request as Request;
+      const { protocol, body } = request;
+      if (protocol !== 'https:' || !Buffer.isBuffer(body) || body.length <= MiB) return next(args);
+      request.body = Readable.from(piecesOf(body));
+      try {
+        return await next(args);
+      } finally {
+        // The SDK tries no request again whose body is a stream.
+        request.body = body;
+      }
+    },
+    // After what tries again and signs: once for each try.
+    { step: 'finalizeRequest', priority: 'low', name: 'inPieces' },
   );
   return command;
 }
