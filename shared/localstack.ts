@@ -38,16 +38,16 @@ export function localStackUrl(): string {
  *
  * However many call it at once, there is one installation and one server, which outlives this process.
  *
- * @param options.onProgress Told about once a second what it waits for.
+ * @param options.onProgress Told at each look, some in a second, what it waits for.
  * @param options.signal Ends the waiting; what was begun goes on, and the next call finds it.
- * @param options.timeout How long an installed server may take to answer, in milliseconds, by default 60,000.
+ * @param options.timeout How long an installed server may take to answer, in milliseconds, by default 120,000.
  * @returns The address, as from {@link localStackUrl}.
  * @throws RangeError as {@link localStackUrl} does; Error if the port is taken, no Python fits or the start fails.
  */
 export async function startLocalStack(
   options: { onProgress?: (text: string) => void; signal?: AbortSignal; timeout?: number } = {},
 ): Promise<string> {
-  const { onProgress = () => {}, signal, timeout = 60_000 } = options;
+  const { onProgress = () => {}, signal, timeout = 120_000 } = options;
   const url = localStackUrl();
   const taken = `${url} is taken by something that is not LocalStack.\nCOOKBOOK_LOCALSTACK=http://127.0.0.1:4567 chooses another port.`;
   const first = await ask(url, 'health');
@@ -87,7 +87,7 @@ export async function startLocalStack(
     if (!installed && existsSync(join(venv, 'bin/python'))) installed = Date.now();
     const seconds = Math.floor((Date.now() - (installed || begun)) / 1000);
     const doing = installed ? `starting ${name}` : `installing ${name} into ${venv}, once`;
-    if (!installed || turn % 10 === 0) onProgress(`${doing}: ${seconds} s`);
+    onProgress(`${doing}: ${seconds} s`);
 
     // 0 and 98 are localstack.py's words for a server that is starting already, and for a port that is taken.
     if (code && code !== 98) throw failure(`ended (${code}): ${lastWords()}; to install it anew, delete ${venv}`);
@@ -96,8 +96,8 @@ export async function startLocalStack(
     if (installed && Date.now() - installed > timeout) throw failure(`does not answer after ${seconds} s`);
     // The process that is at it may fail: then it is our turn.
     if (code !== null && turn % 25 === 24) child = launch();
-    // 64 that wait must not keep the installation from the processor.
-    await sleep(installed ? 100 : 1000);
+    // 64 that wait must not keep the installation, or a slow start, from the processor.
+    await sleep(installed ? Math.min(1000, Math.max(100, (Date.now() - installed) / 10)) : 1000);
   }
 }
 
