@@ -8,7 +8,7 @@
  * ## Solution
  * List the unfinished uploads, those under way too, and the parts of each; then list all versions and add up their sizes.
  * S3 gives 1,000 entries a call, and where the next begin. So that a large bucket doesn't take one call after the other,
- * the keys are split while they are discovered (05-helpers/split-list.ts), and up to 32 stretches are listed at once.
+ * the keys are split while they are discovered (05-helpers/split-list.ts), and up to 16 stretches are listed at once.
  *
  * ## Discussion
  * `--current` counts only what is current, for which `s3:ListBucket` is enough. Without that right a list is 403
@@ -20,7 +20,7 @@
  * DEEP_ARCHIVE add 40 KB to each object, and bill parts as STANDARD.
  *
  * A million versions are 1,000 calls: $0.005 in us-east-1, and where a call takes 100 ms, 100 s one after the other.
- * Splitting costs calls, too, up to half as many again in most buckets, and never more than as many again and 512. It
+ * Splitting costs calls, too, up to half as many again in most buckets, and never more than as many again and 256. It
  * is done only while this process has nothing to do but wait. Memory doesn't grow with the bucket: only the first 1,000
  * prefixes that are met, which need not be the largest, have rows of their own; the others share one.
  *
@@ -127,7 +127,7 @@ export interface BucketSize extends Amounts {
  * @param options.bucket - Name of the bucket.
  * @param options.prefix - Only keys that begin so; `log` takes `logs/` too. All by default.
  * @param options.current - Counts current objects only; old versions, markers and uploads are 0. False by default.
- * @param options.concurrency - How many calls are under way at once, at most. 32 by default.
+ * @param options.concurrency - How many calls are under way at once, at most. 16 by default.
  * @param options.signal - Stops it.
  * @param options.onProgress - Called with a text for people after each page.
  * @throws RangeError for a directory bucket or a concurrency below 1; NoSuchBucket; AccessDenied.
@@ -149,7 +149,7 @@ export async function bucketSize(
     onProgress?: (text: string) => void;
   },
 ): Promise<BucketSize> {
-  const { bucket, prefix = '', current = false, concurrency = 32, signal, onProgress } = options;
+  const { bucket, prefix = '', current = false, concurrency = 16, signal, onProgress } = options;
   if (bucket.endsWith('--x-s3')) throw new RangeError(`${bucket} is a directory bucket, whose keys are not sorted`);
   if (!(Number.isInteger(concurrency) && concurrency > 0))
     throw new RangeError(`concurrency is a number from 1, not ${concurrency}`);
