@@ -14,6 +14,7 @@ export async function startChromium(): Promise<BrowserContext> {
   if (!chromium) throw new Error('chromium is not installed: apt install chromium');
   const browser = await launcher.launch({
     executablePath: chromium,
+    timeout: 120_000,
     args: [
       // Its sandbox can't be had as root, nor much shared memory in a container.
       ...['--no-sandbox', '--disable-dev-shm-usage'],
@@ -23,6 +24,7 @@ export async function startChromium(): Promise<BrowserContext> {
   });
   onTestFinished(() => browser.close());
   const context = await browser.newContext();
+  context.setDefaultTimeout(120_000);
   await context.route(
     (url) =>
       /^https?:$/.test(url.protocol) &&

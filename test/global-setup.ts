@@ -5,17 +5,24 @@ import { freePort } from './program.ts';
 import { root, temporaryFolder, tsx } from './run.ts';
 
 export default async function setUp(): Promise<() => void> {
-  process.env.COOKBOOK_LOCALSTACK = `http://127.0.0.1:${await freePort()}`;
   const { path, remove } = temporaryFolder();
   process.env.TEST_CACHE = path;
   let last = 0;
-  await startLocalStack({
-    onProgress: (text) => {
-      if (Date.now() - last < 5000) return;
-      last = Date.now();
-      console.error(text);
-    },
-  });
+  const onProgress = (text: string) => {
+    if (Date.now() - last < 5000) return;
+    last = Date.now();
+    console.error(text);
+  };
+  // A port that was free may be taken by the time that LocalStack wants it.
+  for (let tries = 1; ; tries++) {
+    process.env.COOKBOOK_LOCALSTACK = `http://127.0.0.1:${await freePort()}`;
+    try {
+      await startLocalStack({ onProgress });
+      break;
+    } catch (error) {
+      if (tries === 5 || !`${error}`.includes('is taken')) throw error;
+    }
+  }
   return () => {
     remove();
     execFileSync(process.execPath, ['--import', tsx, `${root}shared/localstack.ts`, 'stop'], {

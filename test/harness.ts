@@ -74,9 +74,13 @@ export function sandbox(meta: { url: string }, record?: string): Sandbox {
  *
  * @param meta - The test file's `import.meta`; `test/s3/01-create-bucket.test.ts` tests the recipe of that name.
  * @param options.signed - Operations that the recipe doesn't send but signs for others to send, such as `s3:GetObject`.
+ * @param options.retry - How often its cycle may be tried again: for a recipe that measures time, which others take.
  * @returns What the recipe's own tests use.
  */
-export function testRecipe(meta: ImportMeta, { signed = [] }: { signed?: string[] } = {}): Sandbox & { file: string } {
+export function testRecipe(
+  meta: ImportMeta,
+  { signed = [], retry = 0 }: { signed?: string[]; retry?: number } = {},
+): Sandbox & { file: string } {
   const file = relative(join(root, 'test'), fileURLToPath(meta.url)).replace(/^(.*)\.test\.ts$/, 'recipes/$1.ts');
   const source = readFileSync(join(root, file), 'utf8');
   const header = parseHeader(source, file);
@@ -107,7 +111,7 @@ export function testRecipe(meta: ImportMeta, { signed = [] }: { signed?: string[
   });
 
   if (header.run.length > 0) {
-    test('the commands of the header work in turn and leave nothing', async () => {
+    test('the commands of the header work in turn and leave nothing', { retry }, async () => {
       const before: { command: string; stdout: string }[] = [];
       for (const command of header.before) {
         const result = await run(command, { record: undefined });

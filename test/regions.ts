@@ -58,7 +58,7 @@ export async function regionProxy(treat: (seen: Seen) => Treatment) {
 }
 
 function forward({ method, url, headers }: IncomingMessage, body: Buffer, outgoing: ServerResponse): void {
-  const onward = request(`${process.env.COOKBOOK_LOCALSTACK}${url}`, { method, headers }, (answer) => {
+  const onward = request(`${process.env.COOKBOOK_LOCALSTACK}${url}`, { method, headers, agent: false }, (answer) => {
     outgoing.writeHead(answer.statusCode as number, answer.headers);
     answer.pipe(outgoing);
   });

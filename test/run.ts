@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
+import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { fill } from '../shared/cli.ts';
@@ -50,8 +50,8 @@ export interface Settings {
   /** Start it by tsx, as a reader does, where the tests have a quicker way: start.mjs. */
   byTsx?: boolean;
   stdin?: string;
-  /** Sends this signal so many milliseconds after the first output on standard error or output. */
-  interrupt?: { signal: NodeJS.Signals; after: number };
+  /** Sends this signal so many milliseconds after the first output on standard error or output, once `when` holds. */
+  interrupt?: { signal: NodeJS.Signals; after: number; when?: () => boolean };
   /** Run in a terminal of this width, and type keys each time that a text has appeared. */
   terminal?: { columns: number; type?: [text: string, keys: string][] };
 }
@@ -84,6 +84,8 @@ export function run(
       HOME: cwd,
       ...(process.env.COOKBOOK_LOCALSTACK && { COOKBOOK_LOCALSTACK: process.env.COOKBOOK_LOCALSTACK }),
       ...(TEST_CACHE && !byTsx && { TEST_CACHE }),
+      // Where the lock of the test's LocalStack is: one that answers late is waited for, and no other one started.
+      XDG_CACHE_HOME: process.env.XDG_CACHE_HOME || join(homedir(), '.cache'),
       ...(faults && { TEST_FAULTS: JSON.stringify(faults) }),
       ...(record && { TEST_RECORD: record }),
       ...env,
@@ -91,8 +93,13 @@ export function run(
   });
   const typing = [...(terminal?.type ?? [])];
   const result: Result = { code: null, stdout: '', stderr: '' };
+  const send = () => {
+    if (!interrupt || child.exitCode !== null) return;
+    if (interrupt.when?.() ?? true) child.kill(interrupt.signal);
+    else setTimeout(send, 20);
+  };
   const collect = (name: 'stdout' | 'stderr') => (chunk: string) => {
-    if (interrupt && !result.stdout && !result.stderr) setTimeout(() => child.kill(interrupt.signal), interrupt.after);
+    if (interrupt && !result.stdout && !result.stderr) setTimeout(send, interrupt.after);
     result[name] += chunk;
     const [text, keys] = typing[0] ?? [];
     if (text && result[name].includes(text)) {

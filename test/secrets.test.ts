@@ -8,38 +8,42 @@ import { elsewhere, listRecipes } from './run.ts';
 
 const recipes = listRecipes().filter(({ run, permissions }) => run.length > 0 && permissions.length > 0);
 
-test.concurrent.each(recipes)('$number $title: no secret in the log', async ({ file, source, before, run: runs }) => {
-  const { run, folder } = sandbox({ url: `${import.meta.url}?${file}` });
-  const [secretKey, token] = [randomBytes(30).toString('base64'), randomBytes(150).toString('base64')];
-  const env = { AWS_SECRET_ACCESS_KEY: secretKey, AWS_SESSION_TOKEN: token, AWS_REGION: 'us-east-1' };
-  for (const command of before) expect(await run(command)).toMatchObject({ code: 0 });
-  const record = join(folder, 'sent');
-  let [shown, log] = ['', ''];
-  for (const command of runs) {
-    // With --local the keys would be LocalStack's own.
-    const there = elsewhere(command, process.env.COOKBOOK_LOCALSTACK as string).replace('.ts', '.ts --debug');
-    const { code, stdout, stderr } = await run(there, { env, record });
-    // 1 is for what a recipe finds wrong: that the caller is root, as all are on LocalStack.
-    expect({ code, command, stderr }).toMatchObject({ code: expect.toBeOneOf([0, 1]) });
-    shown += stdout + stderr;
-    // A recipe may show the log as its result.
-    log += source.includes('logRequests') ? stdout + stderr : stderr;
-  }
+test.concurrent.each(recipes)(
+  '$number $title: no secret in the log',
+  { timeout: 1_200_000 },
+  async ({ file, source, before, run: runs }) => {
+    const { run, folder } = sandbox({ url: `${import.meta.url}?${file}` });
+    const [secretKey, token] = [randomBytes(30).toString('base64'), randomBytes(150).toString('base64')];
+    const env = { AWS_SECRET_ACCESS_KEY: secretKey, AWS_SESSION_TOKEN: token, AWS_REGION: 'us-east-1' };
+    for (const command of before) expect(await run(command)).toMatchObject({ code: 0 });
+    const record = join(folder, 'sent');
+    let [shown, log] = ['', ''];
+    for (const command of runs) {
+      // With --local the keys would be LocalStack's own.
+      const there = elsewhere(command, process.env.COOKBOOK_LOCALSTACK as string).replace('.ts', '.ts --debug');
+      const { code, stdout, stderr } = await run(there, { env, record });
+      // 1 is for what a recipe finds wrong: that the caller is root, as all are on LocalStack.
+      expect({ code, command, stderr }).toMatchObject({ code: expect.toBeOneOf([0, 1]) });
+      shown += stdout + stderr;
+      // A recipe may show the log as its result.
+      log += source.includes('logRequests') ? stdout + stderr : stderr;
+    }
 
-  if (existsSync(record)) {
-    expect(log).toMatch(/^> authorization: .*Signature=\*\*\*$/m);
-    expect(log).toMatch(/^> x-amz-security-token: \*\*\*$/m);
-  }
-  expect(log).not.toMatch(/Signature=(?!\*\*\*)/);
-  expect(log).not.toMatch(/customer-key: (?!\*\*\*)/i);
-  // A URL or form that is signed for others to send carries the token: that is its purpose.
-  const signs = /s3-request-presigner|s3-presigned-post/.test(source);
-  for (const secret of [secretKey, token, ...privateKeys(folder)]) {
-    const where = signs && secret === token ? log : shown;
-    expect(where.includes(secret), 'a secret was shown').toBe(false);
-    expect(where.includes(encodeURIComponent(secret)), 'a secret was shown').toBe(false);
-  }
-});
+    if (existsSync(record)) {
+      expect(log).toMatch(/^> authorization: .*Signature=\*\*\*$/m);
+      expect(log).toMatch(/^> x-amz-security-token: \*\*\*$/m);
+    }
+    expect(log).not.toMatch(/Signature=(?!\*\*\*)/);
+    expect(log).not.toMatch(/customer-key: (?!\*\*\*)/i);
+    // A URL or form that is signed for others to send carries the token: that is its purpose.
+    const signs = /s3-request-presigner|s3-presigned-post/.test(source);
+    for (const secret of [secretKey, token, ...privateKeys(folder)]) {
+      const where = signs && secret === token ? log : shown;
+      expect(where.includes(secret), 'a secret was shown').toBe(false);
+      expect(where.includes(encodeURIComponent(secret)), 'a secret was shown').toBe(false);
+    }
+  },
+);
 
 /** The lines of all private keys that were saved in a folder. */
 function privateKeys(folder: string): string[] {

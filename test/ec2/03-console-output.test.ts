@@ -135,14 +135,14 @@ test('none yet is null; with waitSeconds it is asked again until there is some',
   expect((await consoleOutput(later.client, options)).output).toBe('here it is');
   expect(later.inputs).toEqual(Array(3).fill({ InstanceId: instanceId, Latest: true }));
   expect(told).toEqual([
-    expect.stringContaining('has console output: 0 s'),
+    expect.stringMatching(/has console output: \d+ s$/),
     expect.stringMatching(/output: [1-9]\d* s$/),
   ]);
 
   const never = answering(undefined);
-  expect((await consoleOutput(never.client, { instanceId, waitSeconds: 0.2 })).output).toBe(null);
+  expect((await consoleOutput(never.client, { instanceId, waitSeconds: 2 })).output).toBe(null);
   expect(never.inputs.length).toBeGreaterThan(1);
-}, 60_000);
+});
 
 test('a wait that is aborted ends at once', async () => {
   const { client } = answering(undefined);

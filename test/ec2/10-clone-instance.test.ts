@@ -256,7 +256,7 @@ describe('when a step fails, what the run made is gone, and the original as it w
       expect(sent.includes('RunInstances'), operation).toBe(operation !== 'DescribeImages');
       expect(await inventory(), operation).toEqual(before);
     }
-  }, 120_000);
+  }, 400_000);
 
   test('what can not be terminated is named', async () => {
     const instanceId = await launch({ BlockDeviceMappings: [root] });

@@ -97,7 +97,8 @@ test('a terminal is told which instance it was and that its key was taken on tru
 });
 
 test('what a reader gets wrong is one line, and nothing is sent: exit 2', async () => {
-  const before = sshd.log();
+  const connections = () => sshd.log().match(/^Connection from /gm)?.length ?? 0;
+  const before = connections();
   const key = `--key-file ${sshd.privateKey}`;
   const wrong: [string, RegExp][] = [
     [`ls /tmp ${key}`, /"\/tmp" is no instance's id; a command of several words goes into quotes/],
@@ -112,7 +113,8 @@ test('what a reader gets wrong is one line, and nothing is sent: exit 2', async 
   }
   const local = await run(`npx tsx ${file} uptime --local`);
   expect(local).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('nothing boots on LocalStack') });
-  expect(sshd.log()).toBe(before);
+  expect(before).toBeGreaterThan(0);
+  expect(connections()).toBe(before);
 });
 
 testAlways('guards name what was expected', async () => {
@@ -192,7 +194,7 @@ test('a machine that never answers is given up at the deadline; an abort ends th
   expect(error.name).toBe('SshUnreachable');
   expect(error.message).toMatch(/^not within 1 s: .*ECONNREFUSED/);
   expect(Date.now() - start).toBeGreaterThan(900);
-  expect(Date.now() - start).toBeLessThan(20_000);
+  expect(Date.now() - start).toBeLessThan(60_000);
 
   const stop = new AbortController();
   const reason = new Error('enough');
@@ -226,9 +228,9 @@ test('a key that the instance does not know is said at once', async () => {
 test('a command whose connection is lost is not sent again', async () => {
   const marks = join(folder, 'lost');
   writeFileSync(marks, '');
-  const command = `echo $$ >> '${marks}'; exec sleep 20`;
+  const command = `echo $$ >> '${marks}'; exec sleep 200`;
   const ending = failed({ command, seconds: 600 });
-  await expect.poll(() => readFileSync(marks, 'utf8'), { timeout: 20_000 }).toMatch(/\d\n/);
+  await expect.poll(() => readFileSync(marks, 'utf8'), { timeout: 60_000 }).toMatch(/\d\n/);
   for (const session of sshd.sessions()) process.kill(session, 'SIGKILL');
   expect(await ending).toMatchObject({ name: 'SshConnectionLost' });
   const pids = readFileSync(marks, 'utf8').trim().split('\n').map(Number);
@@ -251,7 +253,7 @@ test('Ctrl-C and a reader that has seen enough end the command, too', async () =
   expect(stopped).toMatchObject({ code: 130, stderr: 'Interrupted.\n' });
   expect(stopped.stdout).toMatch(/^(more\n)+$/);
   expect(piped).toEqual({ code: 0, stdout: 'more\n', stderr: '' });
-  await expect.poll(() => sshd.sessions(), { timeout: 20_000 }).toEqual([]);
+  await expect.poll(() => sshd.sessions(), { timeout: 60_000 }).toEqual([]);
 });
 
 test('nothing at the address is told in a line or two: exit 1', async () => {

@@ -8,6 +8,7 @@ import {
   mkdirSync,
   openSync,
   readFileSync,
+  statSync,
   truncateSync,
   writeFileSync,
   writeSync,
@@ -267,8 +268,8 @@ onDisks('ext4 is made when asked for, and runs at the same time wait for each ot
   const holder = start('nsenter', ['-t', `${machine.pid}`, '-m', 'flock', '/etc/fstab', 'sh', '-c', 'echo held; cat']);
   await once(holder.stdout, 'data');
   const runs = [1, 2, 3].map(() => mount(volumeId, place('twice'), { fileSystem: 'ext4' }));
-  const waiting = () => execFileSync('ps', ['-A', '-o', 'args='], { encoding: 'utf8' }).match(/^flock -w 60 9$/gm);
-  await expect.poll(waiting, { timeout: 20_000 }).toHaveLength(3);
+  const waiter = new RegExp(`-> FLOCK .*:${statSync(fstab).ino} `, 'g');
+  await expect.poll(() => readFileSync('/proc/locks', 'utf8').match(waiter), { timeout: 50_000 }).toHaveLength(3);
   holder.stdin.end();
   const results = await Promise.all(runs);
   expect(results.map(({ formatted }) => formatted).sort()).toEqual([false, false, true]);

@@ -30,9 +30,12 @@ const own = testRecipe(import.meta);
 const { run, file, folder, account } = own;
 const sns = new SNSClient(settingsOf(own));
 const topicArn = `arn:aws:sns:us-east-1:${account}:tested`;
+const downloaded = new Map<string, Promise<string>>();
 const ofLocalStack = async (url: string) => {
-  const response = await fetch(`${process.env.COOKBOOK_LOCALSTACK}${new URL(url).pathname}`);
-  return new X509Certificate(await response.text());
+  const download = async () => (await fetch(`${process.env.COOKBOOK_LOCALSTACK}${new URL(url).pathname}`)).text();
+  const text = downloaded.get(url) ?? download();
+  downloaded.set(url, text);
+  return new X509Certificate(await text);
 };
 
 /** Where SNS has its certificate. Each test has its own, for the recipe remembers them. */
@@ -254,7 +257,7 @@ async function capture(message: { Message: string; Subject?: string }): Promise<
     await sns.send(new PublishCommand({ TopicArn: topicArn, ...message }));
   });
   await sns.send(new SubscribeCommand({ TopicArn: topicArn, Protocol: 'http', Endpoint: url }));
-  await vi.waitFor(() => expect(bodies).toHaveLength(1), 20_000);
+  await vi.waitFor(() => expect(bodies).toHaveLength(1), 60_000);
   return bodies[0] as Fields;
 }
 
@@ -262,10 +265,10 @@ test('it subscribes, confirms, receives in both versions, and takes the subscrip
   await sns.send(new CreateTopicCommand({ Name: 'tested' }));
   const onConfirmed = vi.fn();
   const { received, ended } = await receive({ publicUrl: 'http://127.0.0.1:{port}', port: 0, count: 2, onConfirmed });
-  await vi.waitFor(() => expect(onConfirmed).toHaveBeenCalledTimes(1), 20_000);
+  await vi.waitFor(() => expect(onConfirmed).toHaveBeenCalledTimes(1), 60_000);
   expect(await subscriptions()).toHaveLength(1);
   await sns.send(new PublishCommand({ TopicArn: topicArn, Message: 'é\nMessageId\n1', Subject: 'one' }));
-  await vi.waitFor(() => expect(received).toHaveLength(1), 20_000);
+  await vi.waitFor(() => expect(received).toHaveLength(1), 60_000);
   const two = { TopicArn: topicArn, AttributeName: 'SignatureVersion', AttributeValue: '2' };
   await sns.send(new SetTopicAttributesCommand(two));
   await sns.send(new PublishCommand({ TopicArn: topicArn, Message: 'two' }));

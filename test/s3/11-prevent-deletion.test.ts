@@ -169,7 +169,7 @@ test('a code never goes to another machine in the clear', async () => {
   const status = { operation: 's3:GetBucketVersioning', output: { Status: 'Enabled' } };
   const env = { AWS_ACCESS_KEY_ID: 'root', AWS_SECRET_ACCESS_KEY: 'secret', AWS_REGION: 'us-east-1' };
   const options = `--mfa-delete on --mfa-device GAHT12345678 --mfa-code 123456 --yes`;
-  const command = `npx tsx ${file} paws-example ${options} --endpoint-url http://s3.example.com --timeout 5`;
+  const command = `npx tsx ${file} paws-example ${options} --endpoint-url http://s3.example.com --timeout 60`;
   const refused = await run(command, { faults: [status], env });
   expect(refused).toMatchObject({ code: 1, stdout: '' });
   expect(refused.stderr).toMatch(/an MFA code is sent over HTTPS only, not to http:\/\/\S*s3\.example\.com\n$/);

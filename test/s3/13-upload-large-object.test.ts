@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate, setTimeout as sleep } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
 import {
   type ChecksumAlgorithm,
@@ -56,8 +56,8 @@ afterAll(async () => {
   await rm(here, { recursive: true });
 });
 
-/** A client of versitygw, or of what stands before it. Its connections may be silent for a second only. */
-function clientOf(endpoint: string, socketTimeout = 1000): S3Client {
+/** A client of versitygw, or of what stands before it. Its connections may be silent for so many milliseconds. */
+function clientOf(endpoint: string, socketTimeout = 30_000): S3Client {
   const { accessKeyId, secretAccessKey } = gateway;
   const credentials = { accessKeyId, secretAccessKey };
   const settings = { requestHandler: { socketTimeout }, expectContinueHeader: false };
@@ -65,10 +65,10 @@ function clientOf(endpoint: string, socketTimeout = 1000): S3Client {
 }
 
 /** Starts a proxy before versitygw, and a client of it. */
-async function proxied(mishap?: (seen: S3Request) => Mishap | null | undefined) {
+async function proxied(mishap?: (seen: S3Request) => Mishap | null | undefined, socketTimeout?: number) {
   const proxy = await startProxy(mishap, { target: gateway.url });
   const numbers = () => proxy.requests.flatMap(({ query }) => Number(query.get('partNumber')) || []);
-  return { proxy, numbers, client: clientOf(proxy.url) };
+  return { proxy, numbers, client: clientOf(proxy.url, socketTimeout) };
 }
 
 /** Makes a file of the test's own. */
@@ -183,6 +183,7 @@ test.skipIf(!versitygw)(
       const [stdout, stderr] = [child.stdout, child.stderr] as [NodeJS.ReadableStream, NodeJS.ReadableStream];
       const [printed, failure, [code, signal]] = await Promise.all([text(stdout), text(stderr), once(child, 'close')]);
       // What came whole before is still being stored.
+      for (let turn = 0; turn < 5; turn++) await setImmediate();
       while (proxy.behind.now > 0) await sleep(5);
       return { code, signal, stderr: failure, result: JSON.parse(printed || 'null') };
     };
@@ -217,7 +218,7 @@ test.skipIf(!versitygw)(
       expect(proxy.requests.filter(({ headers }) => headers.expect)).toEqual([]);
     }
   },
-  300_000,
+  900_000,
 );
 
 /** Begins an upload that stops before it is complete, so that all its parts are left. */
@@ -307,18 +308,17 @@ test.skipIf(!versitygw).each([
 test.skipIf(!versitygw).each<Mishap>([500, 503, 'reset', 'stall', 'cut', 'lose'])(
   'a part or a whole file that meets with %s is sent again',
   async (mishap) => {
+    // Where silence is given up, another part may be, too, on a busy machine.
+    const silence = ['stall', 'cut'].includes(`${mishap}`) ? 1000 : undefined;
     const { client, numbers } = await proxied(({ operation, before, query }) => {
       if (operation === 'PutObject') return before === 0 ? mishap : null;
       return operation === 'UploadPart' && query.get('partNumber') === '2' && before < 3 ? mishap : null;
-    });
+    }, silence);
     const key = `after ${mishap}`;
     const result = await uploadLargeObject(client, { file, bucket, key, partSize });
     expect(result).toMatchObject({ parts: 3, kept: 0 });
-    expect(
-      numbers()
-        .filter((number) => number !== 2)
-        .sort(),
-    ).toEqual([1, 3]);
+    const others = numbers().filter((number) => number !== 2);
+    expect([...(silence ? new Set(others) : others)].sort()).toEqual([1, 3]);
     expect(numbers().length).toBeGreaterThan(3);
     expect(await seen(client, key)).toMatchObject({ sha: sha(body) });
     await uploadLargeObject(client, { file, bucket, key: `${key}, whole` });
@@ -336,7 +336,8 @@ test.skipIf(!versitygw)(
       isDown && operation === 'UploadPart' && query.get('partNumber') === '3' ? 503 : null,
     );
     const input = { file, bucket, key: 'down', partSize };
-    await expect(uploadLargeObject(client, input)).rejects.toMatchObject({
+    // One after the other, so that the first two are there.
+    await expect(uploadLargeObject(client, { ...input, concurrency: 1 })).rejects.toMatchObject({
       name: 'SlowDown',
       message:
         'SlowDown of the test. 2 of 3 parts are stored: run it again for the rest, or 3.13 with --abort to remove them.',
@@ -359,9 +360,8 @@ test.skipIf(!versitygw)('when one part is refused, those beside it stop before i
     name: 'AccessDenied',
     message: expect.stringContaining('AccessDenied of the test. 0 of 3 parts are stored'),
   });
-  await sleep(50);
+  await vi.waitUntil(() => proxy.load.now === 0, { timeout: 20_000 });
   expect(numbers().sort()).toEqual([1, 2]);
-  expect(proxy.load.now).toBe(0);
   await expect(handlesOn(file)).resolves.toBe(0);
 });
 
@@ -513,35 +513,31 @@ test.skipIf(!versitygw)(
   },
 );
 
-test.skipIf(!versitygw)(
-  'parts that are too long for memory are streamed, and sent again as well',
-  async () => {
-    const random = vi.spyOn(Math, 'random').mockReturnValue(0);
-    onTestFinished(() => random.mockRestore());
-    const data = randomBytes(66 * MiB);
-    const long = await fileOf('long.bin', data);
-    const bodies: unknown[] = [];
-    const { client, numbers } = await proxied(({ operation, before }) =>
-      operation === 'UploadPart' && before < 2 ? 'reset' : null,
-    );
-    client.middlewareStack.add(
-      (next) => (args) => {
-        if ('PartNumber' in args.input) bodies.push((args.input as { Body?: object }).Body?.constructor.name);
-        return next(args);
-      },
-      { step: 'initialize', name: 'bodies' },
-    );
-    const input = { file: long, bucket, key: 'long', partSize: 65 * MiB };
-    expect(await uploadLargeObject(client, input)).toMatchObject({ parts: 2, checksum: base64(crc32(data)) });
-    expect(new Set(bodies)).toEqual(new Set(['ReadStream', 'Buffer']));
-    expect(numbers().length).toBeGreaterThan(2);
-    expect(await seen(client, 'long')).toMatchObject({ sha: sha(data) });
-    // Larger than the buffers, and yet of one part only.
-    expect(await uploadLargeObject(client, { ...input, key: 'one', partSize: 70 * MiB })).toMatchObject({ parts: 1 });
-    expect(await seen(client, 'one')).toMatchObject({ sha: sha(data) });
-  },
-  60_000,
-);
+test.skipIf(!versitygw)('parts that are too long for memory are streamed, and sent again as well', async () => {
+  const random = vi.spyOn(Math, 'random').mockReturnValue(0);
+  onTestFinished(() => random.mockRestore());
+  const data = randomBytes(66 * MiB);
+  const long = await fileOf('long.bin', data);
+  const bodies: unknown[] = [];
+  const { client, numbers } = await proxied(({ operation, before }) =>
+    operation === 'UploadPart' && before < 2 ? 'reset' : null,
+  );
+  client.middlewareStack.add(
+    (next) => (args) => {
+      if ('PartNumber' in args.input) bodies.push((args.input as { Body?: object }).Body?.constructor.name);
+      return next(args);
+    },
+    { step: 'initialize', name: 'bodies' },
+  );
+  const input = { file: long, bucket, key: 'long', partSize: 65 * MiB };
+  expect(await uploadLargeObject(client, input)).toMatchObject({ parts: 2, checksum: base64(crc32(data)) });
+  expect(new Set(bodies)).toEqual(new Set(['ReadStream', 'Buffer']));
+  expect(numbers().length).toBeGreaterThan(2);
+  expect(await seen(client, 'long')).toMatchObject({ sha: sha(data) });
+  // Larger than the buffers, and yet of one part only.
+  expect(await uploadLargeObject(client, { ...input, key: 'one', partSize: 70 * MiB })).toMatchObject({ parts: 1 });
+  expect(await seen(client, 'one')).toMatchObject({ sha: sha(data) });
+});
 
 test.skipIf(!versitygw)('bodies are signed, but over TLS, where the server takes them unsigned', async () => {
   const signed: (string | undefined)[] = [];
@@ -717,7 +713,12 @@ test
 test.skipIf(!versitygw)('as many parts as allowed are sent at once, and one signal does for all of them', async () => {
   const data = randomBytes(14 * partSize);
   const many = await fileOf('many.bin', data);
-  const { client, proxy } = await proxied(({ operation }) => (operation === 'UploadPart' ? () => sleep(300) : null));
+  let arrived = 0;
+  const together = () => {
+    arrived++;
+    return vi.waitUntil(() => arrived >= 12, { timeout: 60_000 });
+  };
+  const { client, proxy } = await proxied(({ operation }) => (operation === 'UploadPart' ? together : null));
   const warnings: string[] = [];
   const warn = ({ message }: Error) => warnings.push(message);
   process.on('warning', warn);
@@ -736,15 +737,13 @@ test.skipIf(!versitygw)('an abort ends pauses and requests, and says why', async
     if (operation === 'UploadPart') setTimeout(() => stop.abort(new Error('Enough.')), 50);
     return operation === 'UploadPart' ? 'stall' : null;
   });
-  const client = clientOf(proxy.url, 30_000);
-  const start = Date.now();
+  const client = clientOf(proxy.url, 300_000);
   await expect(
     uploadLargeObject(client, { file, bucket, key: 'aborted', partSize, signal: stop.signal }),
   ).rejects.toMatchObject({
     name: 'AbortError',
     message: 'Enough. 0 of 3 parts are stored: run it again for the rest, or 3.13 with --abort to remove them.',
   });
-  expect(Date.now() - start).toBeLessThan(10_000);
   await expect.poll(() => proxy.load.now, { timeout: 20_000 }).toBe(0);
   await expect(uploadLargeObject(client, { file, bucket, key: 'aborted', signal: stop.signal })).rejects.toMatchObject({
     name: 'AbortError',

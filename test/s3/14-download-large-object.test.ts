@@ -3,6 +3,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import {
   CompleteMultipartUploadCommand,
   CreateBucketCommand,
@@ -128,13 +129,18 @@ test.each<[string, Mishap, number]>([
   // More often than the SDK tries by itself.
   const { client, ranges } = await through(
     ({ headers }) => (headers.range?.endsWith('-3999') && bad++ < 3 ? mishap : null),
-    mishap === 'stall' ? 2000 : undefined,
+    mishap === 'stall' ? 5000 : undefined,
   );
   await downloadLargeObject(client, { bucket, key: 'data', file, ...small });
   expect(readFileSync(file).equals(data)).toBe(true);
   expect(names()).toEqual(['file']);
+  const others = ranges().filter((range) => !range.endsWith('-3999'));
+  expect(new Set(others).size).toBe(9);
+  expect(bad).toBeGreaterThanOrEqual(4);
+  // Where silence is given up, another range may be, too, on a busy machine.
+  if (mishap === 'stall') return;
   expect(bad).toBe(4);
-  expect(ranges().filter((range) => !range.endsWith('-3999'))).toHaveLength(9);
+  expect(others).toHaveLength(9);
   expect(ranges().length).toBeLessThanOrEqual(9 + most);
 });
 
@@ -401,7 +407,12 @@ test('the command asks before it replaces a file, and Ctrl-C leaves what is ther
   const command = `npx tsx ${recipe} s3://paws-example-data/big ${path} --endpoint-url`;
   const env = { ...keysOf({ accessKeyId: account, secretAccessKey: 'test' }) };
   const stalled = await startProxy(({ headers }) => (headers.range?.startsWith('bytes=0-') ? 'stall' : null));
-  const interrupt = { signal: 'SIGINT' as const, after: 1500 };
+  // Once the second range is there, and noted.
+  const when = () => {
+    const name = names().find((one) => one.endsWith('.done'));
+    return name !== undefined && readFileSync(join(path, name), 'utf8').endsWith('\n1\n');
+  };
+  const interrupt = { signal: 'SIGINT' as const, after: 0, when };
   const stopped = await run(`${command} ${stalled.url} --calls`, { env, interrupt });
   expect(stopped).toMatchObject({ code: 130, stdout: '' });
   expect(stopped.stderr).toMatch(
@@ -501,6 +512,8 @@ test.skipIf(!versitygw)(
         kill = () => child.kill('SIGKILL');
         await start();
         const [code, signal] = await ended;
+        // What it sent before it died has come.
+        for (let turn = 0; turn < 5; turn++) await setImmediate();
         const asked = proxy.requests
           .slice(from)
           .filter(({ operation }) => operation === 'GetObject')
@@ -523,6 +536,7 @@ test.skipIf(!versitygw)(
       await gateway.stop();
     }
   },
+  900_000,
 );
 
 test.skipIf(!versitygw)('a full disk is said, and what is there is kept', async () => {

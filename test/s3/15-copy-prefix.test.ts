@@ -417,7 +417,11 @@ test('Ctrl-C ends with what is done, and a second run does the rest', async () =
   expect(there).toBeGreaterThanOrEqual(Number(copied));
   expect(there).toBeLessThan(15);
   const second = await run(command);
-  expect(JSON.parse(second.stdout)).toMatchObject(counts(40 - there, there));
+  // What was under way then may have come a moment after the look.
+  const result = JSON.parse(second.stdout);
+  expect(result).toMatchObject({ failed: 0 });
+  expect(result.copied + result.unchanged).toBe(40);
+  expect(result.unchanged).toBeGreaterThanOrEqual(there);
 });
 
 test.skipIf(!versitygw)('another S3 server, which checks who asks, copies as well', async () => {

@@ -14,7 +14,7 @@ import {
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
 import pMap from 'p-map';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { undeleteObjects } from '../../recipes/s3/19-undelete-objects.ts';
 import { withFaults } from '../faults.ts';
 import { testRecipe } from '../harness.ts';
@@ -414,7 +414,7 @@ test('few calls run at once, as many as allowed', async () => {
     (next, context) => async (args) => {
       if (context.commandName !== 'CopyObjectCommand') return next(args);
       load.most = Math.max(load.most, ++load.now);
-      await sleep(20);
+      await vi.waitUntil(() => load.most >= 3, { timeout: 60_000 });
       load.now--;
       return next(args);
     },

@@ -117,17 +117,19 @@ test('compliance says what it means and needs a yes; then nobody ends it', async
   expect(asked.stderr).toContain(`Lock s3://paws-example-compliance/key until ${date}T`);
   expect(asked.stderr).toContain('Nobody, not even AWS, can shorten that or delete before.');
   await expect(lockVersion(client, { bucket, key: 'key' })).resolves.toMatchObject({ mode: null });
-  // A lock of seconds, for no test has a day.
-  const retainUntil = new Date(Math.ceil(Date.now() / 1000) * 1000 + 3000);
-  await lockVersion(client, { bucket, key: 'key', mode: 'COMPLIANCE', retainUntil });
+  await lockVersion(client, { bucket, key: 'key', mode: 'COMPLIANCE', retainUntil: tomorrow() });
   await expect(lockVersion(client, { bucket, key: 'key', release: true })).rejects.toMatchObject({
     name: 'AccessDenied',
   });
   await expect(remove(bucket, version, { BypassGovernanceRetention: true })).rejects.toMatchObject({
     name: 'AccessDenied',
   });
+  // Another one for seconds, for no test has a day.
+  const other = await put(bucket);
+  const retainUntil = new Date(Math.ceil(Date.now() / 1000) * 1000 + 5000);
+  await lockVersion(client, { bucket, key: 'key', mode: 'COMPLIANCE', retainUntil });
   await new Promise((done) => setTimeout(done, retainUntil.getTime() - Date.now() + 500));
-  await remove(bucket, version);
+  await remove(bucket, other);
 
   const forAll = await run(`npx tsx ${file} s3://paws-example-compliance --mode compliance --days 30 --local`);
   expect(forAll).toMatchObject({ code: 2, stdout: '' });

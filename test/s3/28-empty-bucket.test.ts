@@ -528,15 +528,13 @@ test('an abort during a pause ends the pause, one before the start lets nothing 
     { step: 'build' },
   );
   // The pause is this times half a second.
-  const random = vi.spyOn(Math, 'random').mockReturnValue(20);
+  const random = vi.spyOn(Math, 'random').mockReturnValue(1000);
   onTestFinished(() => random.mockRestore());
-  const start = Date.now();
   await expect(emptyBucket(slow, { bucket, signal: stop.signal })).rejects.toMatchObject({
     name: 'AbortError',
     cause: { name: 'AbortError' },
     message: 'Enough. At least 0 deleted, 0 kept; run it again for the rest.',
   });
-  expect(Date.now() - start).toBeLessThan(5000);
   await expect(emptyBucket(client, { bucket, signal: stop.signal })).rejects.toThrow('Enough.');
   // A reason need not be an error, and an error that comes with the abort is not lost.
   const both = new AbortController();
@@ -576,7 +574,7 @@ test('several calls delete at once, as many as allowed, while the list goes on n
     most = Math.max(most, running);
     for (const { VersionId } of input.Delete.Objects) deleted.add(VersionId);
     return async () => {
-      await new Promise((done) => setTimeout(done, 30));
+      await vi.waitUntil(() => most >= 3, { timeout: 60_000 });
       running--;
     };
   });

@@ -96,7 +96,7 @@ test.for([
   ['yarn', 'yarn.lock', 'yarn add', 'missing'],
   ['yarn-classic', 'yarn.lock', 'yarn add', 'not declared'],
   ['bun', 'bun.lock', 'bun add', 'not declared'],
-] as const)('in a project of %s', async ([manager, lockFile, add, broughtAlong], { skip }) => {
+] as const)('in a project of %s', { timeout: 600_000 }, async ([manager, lockFile, add, broughtAlong], { skip }) => {
   skip(!installed && manager !== 'npm', 'npm’s registry could not be reached');
   const { url } = await serveRegistry(fakes);
   const folder = project({
@@ -107,7 +107,7 @@ test.for([
   const env = { PATH: pathWith(manager), HOME: project() };
   const program = manager.replace(/-.*/, '');
   const shell = async (command: string) =>
-    (await promisify(execFile)('sh', ['-c', `${command} < /dev/null`], { cwd: folder, env, timeout: 60_000 })).stdout;
+    (await promisify(execFile)('sh', ['-c', `${command} < /dev/null`], { cwd: folder, env, timeout: 150_000 })).stdout;
   const recipe = async (...more: string[]): Promise<InstalledSdk> => {
     const result = await run(['npx tsx', file, '--json', '--project', folder, ...more, ...names].join(' '), { env });
     expect(result).toMatchObject({ code: 0, stderr: '' });
@@ -285,7 +285,7 @@ test('an abort ends the package manager, too', async () => {
   const stop = new AbortController();
   const running = installSdk({ folder, packages: ['ssh2'], signal: stop.signal });
   const ended = expect(running).rejects.toThrow('enough');
-  await expect.poll(() => existsSync(pid) && readFileSync(pid, 'utf8'), { timeout: 10_000 }).toMatch(/^\d+\n$/);
+  await expect.poll(() => existsSync(pid) && readFileSync(pid, 'utf8'), { timeout: 60_000 }).toMatch(/^\d+\n$/);
   stop.abort(new Error('enough'));
   await ended;
   const lives = () => {
@@ -295,5 +295,5 @@ test('an abort ends the package manager, too', async () => {
       return false;
     }
   };
-  await expect.poll(lives, { timeout: 10_000 }).toBe(false);
+  await expect.poll(lives, { timeout: 60_000 }).toBe(false);
 });
