@@ -38,7 +38,7 @@ export function localStackUrl(): string {
  *
  * However many call it at once, there is one installation and one server, which outlives this process.
  *
- * @param options.onProgress Told at each look, some in a second, what it waits for.
+ * @param options.onProgress Told at each look what it waits for: ten times a second at first, later each second or less often.
  * @param options.signal Ends the waiting; what was begun goes on, and the next call finds it.
  * @param options.timeout How long an installed server may take to answer, in milliseconds, by default 120,000.
  * @returns The address, as from {@link localStackUrl}.

@@ -47,7 +47,7 @@ export async function freePort(): Promise<number> {
  *
  * @param start - Starts the process for a port, with `stdio: 'pipe'`.
  * @returns Its address, and how to end it.
- * @throws Error with what the server printed when it ends or doesn't answer within three minutes.
+ * @throws Error with what the server printed when it ends or doesn't answer within two and a half minutes.
  */
 export async function startServer(
   start: (port: number) => ChildProcess,
@@ -62,7 +62,7 @@ export async function startServer(
     child.kill('SIGKILL');
     await ended;
   };
-  for (const begun = Date.now(); Date.now() - begun < 180_000; await sleep(50)) {
+  for (const begun = Date.now(); Date.now() - begun < 150_000; await sleep(50)) {
     if (child.exitCode !== null) break;
     if (await fetch(url, { signal: AbortSignal.timeout(10_000) }).catch(() => null)) return { url, stop };
   }

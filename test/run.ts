@@ -42,7 +42,7 @@ export interface Result {
 export interface Settings {
   /** Where to run: a folder that is HOME, too. */
   cwd: string;
-  /** Variables beside PATH and HOME; nothing else is inherited. */
+  /** Variables beside PATH and HOME, and for --local the folder of caches; nothing else is inherited. */
   env?: Record<string, string>;
   faults?: Fault[];
   /** The file to write the sent operations to. */
@@ -85,7 +85,7 @@ export function run(
       ...(process.env.COOKBOOK_LOCALSTACK && { COOKBOOK_LOCALSTACK: process.env.COOKBOOK_LOCALSTACK }),
       ...(TEST_CACHE && !byTsx && { TEST_CACHE }),
       // Where the lock of the test's LocalStack is: one that answers late is waited for, and no other one started.
-      XDG_CACHE_HOME: process.env.XDG_CACHE_HOME || join(homedir(), '.cache'),
+      ...(/ --local\b/.test(command) && { XDG_CACHE_HOME: process.env.XDG_CACHE_HOME || join(homedir(), '.cache') }),
       ...(faults && { TEST_FAULTS: JSON.stringify(faults) }),
       ...(record && { TEST_RECORD: record }),
       ...env,
@@ -94,7 +94,7 @@ export function run(
   const typing = [...(terminal?.type ?? [])];
   const result: Result = { code: null, stdout: '', stderr: '' };
   const send = () => {
-    if (!interrupt || child.exitCode !== null) return;
+    if (!interrupt || (child.exitCode ?? child.signalCode) !== null) return;
     if (interrupt.when?.() ?? true) child.kill(interrupt.signal);
     else setTimeout(send, 20);
   };

@@ -98,6 +98,7 @@ test('a terminal is told which instance it was and that its key was taken on tru
 
 test('what a reader gets wrong is one line, and nothing is sent: exit 2', async () => {
   const connections = () => sshd.log().match(/^Connection from /gm)?.length ?? 0;
+  await call();
   const before = connections();
   const key = `--key-file ${sshd.privateKey}`;
   const wrong: [string, RegExp][] = [

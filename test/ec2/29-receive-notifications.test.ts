@@ -35,6 +35,7 @@ const ofLocalStack = async (url: string) => {
   const download = async () => (await fetch(`${process.env.COOKBOOK_LOCALSTACK}${new URL(url).pathname}`)).text();
   const text = downloaded.get(url) ?? download();
   downloaded.set(url, text);
+  text.catch(() => downloaded.delete(url));
   return new X509Certificate(await text);
 };
 

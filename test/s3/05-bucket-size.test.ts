@@ -296,7 +296,8 @@ test('no more calls than allowed are under way, and one signal does for all', as
   expect(await bucketSize(small, options)).toMatchObject({ objects: 200 });
   process.off('warning', warn);
   expect(warnings).toEqual([]);
-  expect(proxy.load.most).toBeGreaterThan(1);
+  // Twelve, where this process has time to spare.
+  expect(proxy.load.most).toBeGreaterThan(3);
   expect(proxy.load.most).toBeLessThanOrEqual(12);
   expect(told.at(-1)).toBe('200 listed');
 

@@ -156,9 +156,12 @@ test.each([
   ['frankfurt', ''],
   ['x'.repeat(10_000), ''],
 ])('%.20s is refused', async (region, nearest) => {
+  const before = performance.now();
   await expect(findRegions(ec2, { region })).rejects.toThrow(
     new RangeError(`"${region}" is no region of your account's partition${nearest}`),
   );
+  // A word of any length is compared in no time.
+  expect(performance.now() - before).toBeLessThan(60_000);
 });
 
 test('names that may not be read are missing, and said so', async () => {

@@ -299,7 +299,7 @@ describe('a server', () => {
     await place.run('start');
     const pid = place.pid();
     process.kill(pid, 'SIGKILL');
-    await until(() => processes(`${place.port}`).every((line) => Number.parseInt(line, 10) !== pid), 60);
+    await until(() => servers(place.cookbook).every((line) => Number.parseInt(line, 10) !== pid), 60);
     expect((await place.run('status')).out).toMatch(/answers {2}nothing\nstarted {2}not from here/);
 
     expect(await place.run('start')).toMatchObject({ code: 0, out: `${place.url}\n` });
