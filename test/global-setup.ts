@@ -1,10 +1,9 @@
 /** Gives the tests a cache, and a LocalStack of their own on a free port, so that they never touch the reader's. */
 import { execFileSync } from 'node:child_process';
 import { rmSync } from 'node:fs';
-import { homedir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { startLocalStack } from '../shared/localstack.ts';
-import { freePort } from './program.ts';
+import { cacheFolder, freePort } from './program.ts';
 import { root, temporaryFolder, tsx } from './run.ts';
 
 export default async function setUp(): Promise<() => void> {
@@ -32,8 +31,7 @@ export default async function setUp(): Promise<() => void> {
       stdio: 'ignore',
     });
     // Its log, which nobody needs any more.
-    const cache = process.env.XDG_CACHE_HOME || join(homedir(), '.cache');
     const { port } = new URL(process.env.COOKBOOK_LOCALSTACK as string);
-    rmSync(resolve(cache, 'paws-cookbook/localstack', port), { recursive: true, force: true });
+    rmSync(resolve(cacheFolder, 'paws-cookbook/localstack', port), { recursive: true, force: true });
   };
 }

@@ -25,10 +25,12 @@ export function keysOf({ accessKeyId, secretAccessKey }: Keys): Record<string, s
   return { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey, AWS_REGION: 'us-east-1' };
 }
 
+/** Where this user's caches are; LocalStack and the servers, too. */
+export const cacheFolder = process.env.XDG_CACHE_HOME || join(homedir(), '.cache');
+
 /** Path of a server's program: as `test/install-servers` put it, or else on the PATH; null where there is none. */
 export function findProgram(name: string): string | null {
-  const cache = process.env.XDG_CACHE_HOME || join(homedir(), '.cache');
-  const folders = [resolve(cache, 'paws-cookbook/servers'), ...(process.env.PATH ?? '').split(delimiter)];
+  const folders = [resolve(cacheFolder, 'paws-cookbook/servers'), ...(process.env.PATH ?? '').split(delimiter)];
   return folders.map((folder) => join(folder, name)).find((path) => existsSync(path)) ?? null;
 }
 

@@ -2,12 +2,13 @@
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { homedir, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { fill } from '../shared/cli.ts';
 import { type Header, parseHeader } from '../shared/header.ts';
 import type { Fault } from './preload.ts';
+import { cacheFolder } from './program.ts';
 
 export const root = fileURLToPath(new URL('..', import.meta.url));
 /** What lets Node run TypeScript: `node --import`. */
@@ -85,7 +86,7 @@ export function run(
       ...(process.env.COOKBOOK_LOCALSTACK && { COOKBOOK_LOCALSTACK: process.env.COOKBOOK_LOCALSTACK }),
       ...(TEST_CACHE && !byTsx && { TEST_CACHE }),
       // Where the lock of the test's LocalStack is: one that answers late is waited for, and no other one started.
-      ...(/ --local\b/.test(command) && { XDG_CACHE_HOME: process.env.XDG_CACHE_HOME || join(homedir(), '.cache') }),
+      ...(/ --local\b/.test(command) && { XDG_CACHE_HOME: cacheFolder }),
       ...(faults && { TEST_FAULTS: JSON.stringify(faults) }),
       ...(record && { TEST_RECORD: record }),
       ...env,
