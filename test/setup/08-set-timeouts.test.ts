@@ -56,7 +56,7 @@ test('a call that met silence is tried as often as the settings say, and then fa
   const { url } = await serve(() => void requests++);
   const s3 = clientOf(url, { socketTimeout: 500, maxAttempts: 2 });
   await expect(s3.send(new ListBucketsCommand({}))).rejects.toMatchObject({ name: 'TimeoutError' });
-  await expect.poll(() => requests).toBe(2);
+  await expect.poll(() => requests, { timeout: 20_000 }).toBe(2);
 });
 
 test('the clock for connecting runs while a call waits for one of the 50 connections', async () => {
