@@ -3,10 +3,9 @@
  * the same way and ends with the same exit codes: 0 done, 1 AWS or the network said no, 2 wrong usage,
  * 130 interrupted.
  */
-import { readFileSync, realpathSync } from 'node:fs';
+import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import { devNull } from 'node:os';
 import { createInterface } from 'node:readline/promises';
-import { fileURLToPath } from 'node:url';
 import {
   Command,
   CommanderError,
@@ -16,7 +15,7 @@ import {
 } from '@commander-js/extra-typings';
 import { describeTarget, failedOperation, logging } from './connect.ts';
 import { copyPart, type Header, helpOf, parseHeader, policyOf } from './header.ts';
-import { clearProgress, printJson, progress } from './output.ts';
+import { clearProgress, printing, progress } from './output.ts';
 
 export { connect } from './connect.ts';
 export { bytes, print, progress, transferred, warn } from './output.ts';
@@ -24,18 +23,11 @@ export { bytes, print, progress, transferred, warn } from './output.ts';
 /** Add it to a command that deletes, overwrites, opens to the public or costs, and call `confirm`. */
 export const yes = new Option('--yes', 'do it without asking');
 
-/** Wrong usage: exit code 2. */
-class UsageError extends Error {}
-
 /** The options that every recipe has, and `--yes`. */
-interface Options extends Partial<Record<'profile' | 'region' | 'endpointUrl', string>> {
-  local?: true;
-  json?: true;
-  debug?: true;
-  calls?: true;
-  timeout?: string;
-  yes?: true;
-}
+type Options = Partial<
+  Record<'profile' | 'region' | 'endpointUrl' | 'timeout', string> &
+    Record<'local' | 'json' | 'debug' | 'calls' | 'yes', true>
+>;
 
 let header: Header;
 let options: Options = {};
@@ -49,7 +41,7 @@ let stoppable = false;
  * @param define - Adds the recipe's own arguments, options and action to the command.
  */
 export function recipe(meta: ImportMeta, define: (command: Command) => CommandUnknownOpts): void {
-  const file = fileURLToPath(meta.url);
+  const file = meta.filename;
   if (!isBeingRun(file)) return;
   process.on('beforeExit', () => end(1, 'Error: the recipe ended with its work unfinished'));
   // A reader that closes the pipe, as head does, has seen enough.
@@ -94,7 +86,7 @@ export async function confirm(question: string): Promise<void> {
   if (options.yes) return;
   clearProgress();
   if (!process.stdin.isTTY || !process.stderr.isTTY) {
-    throw new UsageError(`${question}\nThere is no terminal to ask this on: add --yes if that is what you want.`);
+    throw new RangeError(`${question}\nThere is no terminal to ask this on: add --yes if that is what you want.`);
   }
   const lines = createInterface({ input: process.stdin, output: process.stderr });
   lines.on('SIGINT', () => process.kill(process.pid, 'SIGINT'));
@@ -107,13 +99,10 @@ export async function confirm(question: string): Promise<void> {
 export function sayUndo(result: object): void {
   if (!process.stderr.isTTY || !header.undo) return;
   const { local, profile, region, endpointUrl } = options;
-  const where = Object.entries({ profile, region, 'endpoint-url': endpointUrl })
-    .map(([name, value]) => (value ? ` --${name} ${quote(value)}` : ''))
-    .join('');
+  const given = Object.entries({ profile, region, 'endpoint-url': endpointUrl }).filter(([, value]) => value);
+  const where = [local ? ' --local' : '', ...given.map(([name, value]) => ` --${name} ${quote(value)}`)].join('');
   const command = fill(header.undo, result).replace(' --yes', '');
-  process.stderr.write(
-    `\nCost: ${header.cost}\nUndo: ${command.replace(' --local', (match) => `${local ? match : ''}${where}`)}\n`,
-  );
+  process.stderr.write(`\nCost: ${header.cost}\nUndo: ${command.replace(' --local', () => where)}\n`);
 }
 
 /** Takes apart an argument that names one object: `s3://BUCKET/KEY`. The key is all that follows, slashes and all. */
@@ -141,16 +130,10 @@ function quote(word: unknown): string {
   return /^[\w@%+=:,./-]+$/.test(`${word}`) ? `${word}` : `'${`${word}`.replaceAll("'", "'\\''")}'`;
 }
 
-/** tsx leaves symbolic links and a left-out `.ts` in the arguments as they were typed. */
+/** What was typed may be a symbolic link, or lack the `.ts`. */
 function isBeingRun(file: string): boolean {
-  const real = (path: string) => realpathSync(path, { encoding: 'utf8' });
-  return ['', '.ts'].some((ending) => {
-    try {
-      return real(`${process.argv[1]}${ending}`) === real(file);
-    } catch {
-      return false;
-    }
-  });
+  const typed = ['', '.ts'].map((ending) => `${process.argv[1]}${ending}`).filter((path) => existsSync(path));
+  return typed.some((path) => realpathSync(path) === realpathSync(file));
 }
 
 async function run(file: string, define: (command: Command) => CommandUnknownOpts): Promise<void> {
@@ -188,29 +171,26 @@ function finish(text: string): never {
 /** Makes ready what the common options ask for, before there is a client. */
 async function prepare(given: Options): Promise<void> {
   options = given;
-  if (options.json) printJson();
-  logging.wire = options.debug === true;
-  logging.calls = options.calls === true;
+  printing.json = options.json === true;
+  Object.assign(logging, { wire: options.debug === true, calls: options.calls === true });
   process.on('SIGINT', () => {
     if (!stoppable || stop.signal.aborted) end(130, 'Interrupted.');
     progress('stopping; press Ctrl-C again to end at once');
     stop.abort(new Error('Interrupted.'));
   });
   if (options.timeout !== undefined) {
-    const milliseconds = Number(options.timeout) * 1000;
-    if (!(milliseconds > 0 && milliseconds < 2 ** 31))
-      throw new UsageError('--timeout takes a number of seconds above 0');
+    const time = Number(options.timeout) * 1000;
+    if (!(time > 0 && time < 2 ** 31)) throw new RangeError('--timeout takes a number of seconds above 0');
     const reason = `Gave up after ${options.timeout} s (--timeout).`;
-    setTimeout(() => (stoppable ? stop.abort(new Error(reason)) : end(1, reason)), milliseconds).unref();
+    setTimeout(() => (stoppable ? stop.abort(new Error(reason)) : end(1, reason)), time).unref();
   }
-  if (options.region === '') throw new UsageError('--region takes a name such as eu-west-1');
-  if (options.local) await goLocal(options);
-  else await goElsewhere(options);
+  if (options.region === '') throw new RangeError('--region takes a name such as eu-west-1');
+  await (options.local ? goLocal : goElsewhere)(options);
 }
 
 /** Sets the variables that the SDK reads to LocalStack. */
 async function goLocal({ profile, endpointUrl, region = 'us-east-1' }: Options): Promise<void> {
-  if (profile || endpointUrl) throw new UsageError('--local goes with neither --profile nor --endpoint-url');
+  if (profile || endpointUrl) throw new RangeError('--local goes with neither --profile nor --endpoint-url');
   const { env } = process;
   // An access key of 12 digits is an account number of LocalStack's, and never a key of AWS's.
   const [account = 'test'] = /^\d{12}$/.exec(env.AWS_ACCESS_KEY_ID ?? '') ?? [];
@@ -223,26 +203,22 @@ async function goLocal({ profile, endpointUrl, region = 'us-east-1' }: Options):
 }
 
 /** Sets the variables that the SDK reads to where the reader wants to go. */
-async function goElsewhere({ profile, endpointUrl, region }: Options): Promise<void> {
+async function goElsewhere({ profile, endpointUrl: url, region }: Options): Promise<void> {
   const { env } = process;
   if (profile !== undefined) {
     // The SDK takes a misspelt profile for none, and then whatever other credentials there are.
-    const { loadSharedConfigFiles } = await import('@smithy/core/config');
-    const { configFile, credentialsFile } = await loadSharedConfigFiles();
-    const known = Object.keys({ ...configFile, ...credentialsFile }).filter(
-      (name) => !/^(sso-session|services)\./.test(name),
-    );
+    const { parseKnownFiles } = await import('@smithy/core/config');
+    const known = Object.keys(await parseKnownFiles({})).filter((name) => !/^(sso-session|services)\./.test(name));
     const there = `there is ${known.join(', ') || 'none'}`;
-    if (!known.includes(profile)) throw new UsageError(`there is no profile "${profile}" in ~/.aws; ${there}`);
+    if (!known.includes(profile)) throw new RangeError(`there is no profile "${profile}" in ~/.aws; ${there}`);
     for (const name of ['ACCESS_KEY_ID', 'SECRET_ACCESS_KEY', 'SESSION_TOKEN']) delete env[`AWS_${name}`];
     env.AWS_PROFILE = profile;
   }
   if (region) env.AWS_REGION = region;
-  if (endpointUrl !== undefined) {
-    if (!/^https?:\/\/[^/]/.test(endpointUrl))
-      throw new UsageError(`--endpoint-url takes http://…, not "${endpointUrl}"`);
+  if (url !== undefined) {
+    if (!/^https?:\/\/[^/]/.test(url)) throw new RangeError(`--endpoint-url takes http://…, not "${url}"`);
     for (const name of Object.keys(env)) if (name.startsWith('AWS_ENDPOINT_URL_')) delete env[name];
-    env.AWS_ENDPOINT_URL = endpointUrl;
+    env.AWS_ENDPOINT_URL = url;
     env.AWS_IGNORE_CONFIGURED_ENDPOINT_URLS = 'false';
   }
 }
@@ -260,7 +236,7 @@ function exitCode(error: unknown): number {
   const guard = (error instanceof RangeError || error instanceof TypeError) && !error.cause && !failedOperation(error);
   // So does the error of a file that was named and can't be opened.
   const { syscall } = error as NodeJS.ErrnoException;
-  return error instanceof UsageError || guard || syscall === 'open' ? 2 : 1;
+  return guard || syscall === 'open' ? 2 : 1;
 }
 
 /** One or two lines for people: what failed, why, and what to do next. */
@@ -273,45 +249,35 @@ function explain(error: unknown): string {
   const what = operation ? `${operation} failed: ${name}: ${message}` : message || code;
   // What an abort looks like from inside says neither who aborted nor why.
   const why = stop.signal.aborted ? stop.signal.reason.message : 'Error:';
-  const told = `${name}: ${message} ${code ?? $metadata?.httpStatusCode}`;
-  const [, next = ''] = (!stop.signal.aborted && advice.find(([pattern]) => pattern.test(told))) || [];
-  // S3 names few of its actions as its operations: then it is one of those that the header has.
-  const [service] = operation?.split(':') ?? [];
-  const all =
-    header?.permissions.map(({ action }) => action).filter((action) => action.startsWith(`${service}:`)) ?? [];
-  const likely = operation && all.includes(operation) ? operation : all.join(' or ') || operation;
-  const action = /perform: (\S+)/.exec(message)?.[1] ?? likely;
+  const told = stop.signal.aborted ? '' : `${name}: ${message} ${code ?? $metadata?.httpStatusCode}`;
+  const [next = ''] = Object.entries(advice).find(([, pattern]) => pattern.test(told)) ?? [];
+  const action = /perform: (\S+)/.exec(message)?.[1] ?? (operation ? likelyAction(operation) : '');
   // An error of a recipe's own may quote S3's words, and then it is not known what was denied.
-  const advised = action ? next.replace('{action}', action) : next.includes('{action}') ? '' : next;
-  const lines = [message.startsWith(why) ? message : `${why} ${what}`, advised];
-  return [...lines, options.debug ? stack : ''].filter(Boolean).join('\n');
+  const advised = action || !next.includes('{action}') ? next.replace('{action}', action) : '';
+  const lines = [message.startsWith(why) ? message : `${why} ${what}`, advised, options.debug ? stack : ''];
+  return lines.filter(Boolean).join('\n');
 }
 
-/** What to do about an error, by its name or message. */
-const advice: [RegExp, string][] = [
-  [
+/** S3 names few of its actions as its operations: then it is one of those that the header has. */
+function likelyAction(operation: string): string {
+  const [service] = operation.split(':');
+  const all = header.permissions.map(({ action }) => action).filter((action) => action.startsWith(`${service}:`));
+  return all.includes(operation) ? operation : all.join(' or ') || operation;
+}
+
+/** What to do about an error, and the names or messages that call for it; the first that fits. */
+const advice: Record<string, RegExp> = {
+  'The session has ended: log in again with `aws login` or `aws sso login`.':
     /CredentialsProviderError.*(expired|login|[Tt]oken)/,
-    'The session has ended: log in again with `aws login` or `aws sso login`.',
-  ],
-  [/Expired/, 'The credentials have expired: log in again.'],
-  [
+  'The credentials have expired: log in again.': /Expired/,
+  'No credentials were found: run `aws configure` or `aws login`, or give --profile; --local needs none.':
     /Could not load credentials|CredentialsProviderError/,
-    'No credentials were found: run `aws configure` or `aws login`, or give --profile; --local needs none.',
-  ],
-  [
+  'Give --region, or set AWS_REGION or a region in ~/.aws/config (AWS_DEFAULT_REGION is not read).':
     /Region is missing/,
-    'Give --region, or set AWS_REGION or a region in ~/.aws/config (AWS_DEFAULT_REGION is not read).',
-  ],
-  [
+  'The permission {action} is missing, or a policy denies it; --policy prints all that this recipe needs.':
     /AccessDenied|UnauthorizedOperation|UnknownError 403/,
-    'The permission {action} is missing, or a policy denies it; --policy prints all that this recipe needs.',
-  ],
-  [
+  'The credentials are wrong, or of another account or partition.':
     /InvalidClientTokenId|InvalidAccessKeyId|SignatureDoesNotMatch|AuthFailure/,
-    'The credentials are wrong, or of another account or partition.',
-  ],
-  [
+  'The server could not be reached: check --region, --endpoint-url and the network.':
     /^(?!Ssh).*(ENOTFOUND|ECONNREFUSED|ECONNRESET|EAI_AGAIN|TimeoutError: (?!waited))/s,
-    'The server could not be reached: check --region, --endpoint-url and the network.',
-  ],
-];
+};

@@ -13,7 +13,7 @@ let latest: AnyClient | undefined;
 
 /** The operation that an error came from, such as `s3:CreateBucket`; undefined if it came from no client. */
 export function failedOperation(error: unknown): string | undefined {
-  return typeof error === 'object' && error ? operations.get(error) : undefined;
+  return operations.get(error as object);
 }
 
 /**
@@ -48,14 +48,11 @@ export function connect<Client extends AnyClient, Settings extends unknown[]>(
   }
 
   client.middlewareStack.add(
-    (next, context) => async (args) => {
-      try {
-        return await next(args);
-      } catch (error) {
-        if (typeof error === 'object' && error) operations.set(error, operationName(context));
+    (next, context) => (args) =>
+      next(args).catch((error) => {
+        operations.set(Object(error), operationName(context));
         throw error;
-      }
-    },
+      }),
     { step: 'initialize', name: 'rememberOperation' },
   );
   const write = (text: string) => process.stderr.write(`${text}\n`);

@@ -3,41 +3,16 @@
  * `--help`, `--policy`, the README's index, the tour and the tests all come through this parser. It is strict,
  * so that a misspelt, missing or doubled tag is an error at once and never a recipe told wrongly.
  */
-export interface Header {
-  /** As in the book: `2.1`. */
-  number: string;
-  title: string;
-  problem: string;
-  solution: string;
-  discussion: string;
-  /** Commands to run first. */
-  before: string[];
-  /** Commands that work as they stand on LocalStack. */
-  run: string[];
-  /** Commands that need the real thing. */
-  aws: string[];
-  /** What the first `run` prints; null where there is none. */
-  output: string | null;
-  permissions: { action: string; resource: string }[];
-  cost: string;
-  /** The command that removes what the recipe made, with `{field}` for a field of its result; null for nothing. */
-  undo: string | null;
-  /** What LocalStack can't prove, and what does; null if it proves all. */
-  emulator: string | null;
-  see: string[];
-  /** The book's calls that the recipe replaces. */
-  book: string[];
-}
+
+/** What a header says. */
+export type Header = ReturnType<typeof parseHeader>;
 
 const copyLine = '// ---- command line: leave out when copying ----\n';
 
-/** The sections and tags, in the order they stand in, and how often each may: at least, at most. */
-const many = Number.POSITIVE_INFINITY;
-const blockNames: Record<string, [number, number]> = {
-  ...{ Problem: [1, 1], Solution: [1, 1], Discussion: [1, 1] },
-  ...{ '@before': [0, many], '@run': [0, many], '@aws': [0, many], '@output': [0, 1], '@permission': [1, many] },
-  ...{ '@cost': [1, 1], '@undo': [1, 1], '@emulator': [0, 1], '@book': [0, many], '@see': [1, many] },
-};
+/** The sections and tags in the order they stand in. As in regular expressions: `?` one or none, `*` any, `+` some. */
+const grammar =
+  'Problem Solution Discussion @before* @run* @aws* @output? @permission+ @cost @undo @emulator? @book* @see+';
+const blockNames = grammar.replace(/[?*+]/g, '').split(' ');
 
 /**
  * Parses the header of a recipe.
@@ -46,7 +21,7 @@ const blockNames: Record<string, [number, number]> = {
  * @param file - What to call the recipe in errors.
  * @throws Error that says what is wrong with the header.
  */
-export function parseHeader(source: string, file: string): Header {
+export function parseHeader(source: string, file: string) {
   const fail = (problem: string): never => {
     throw new Error(`${file}: header: ${problem}`);
   };
@@ -58,48 +33,61 @@ export function parseHeader(source: string, file: string): Header {
   const blocks: { name: string; text: string }[] = [];
   for (const line of lines) {
     const [, section, tag, rest = ''] = /^(?:## (\w+)|(@\w+)(?: (.*))?)$/.exec(line) ?? [];
+    const name = section ?? tag;
     const last = blocks.at(-1);
-    if (section ?? tag) blocks.push({ name: (section ?? tag) as string, text: rest });
+    if (name) blocks.push({ name, text: rest });
     else if (last) last.text += `\n${line}`;
     else if (line) fail(`"${line}" stands before "## Problem"`);
   }
-  const order = Object.keys(blockNames);
+  // Runs, their output and what needs AWS may alternate.
+  const place = (name: string) => blockNames.indexOf(name.replace(/@(output|aws)/, '@run'));
   for (const [at, { name, text }] of blocks.entries()) {
-    if (!order.includes(name)) fail(`does not know ${name}`);
+    if (!blockNames.includes(name)) fail(`does not know ${name}`);
     if (!text.trim()) fail(`has an empty ${name}`);
-    // Runs and their output may alternate.
-    const place = (name: string) => order.indexOf(/@(run|output|aws)/.test(name) ? '@run' : name);
     if (place(name) < place(blocks[at - 1]?.name ?? 'Problem')) fail(`has ${name} too late`);
   }
   const all = (name: string) => blocks.filter((block) => block.name === name).map(({ text }) => text.trim());
-  for (const [name, [least, most]] of Object.entries(blockNames)) {
+  for (const [, name = '', mark = ''] of grammar.matchAll(/(@?\w+)([?*+]?)/g)) {
     const { length } = all(name);
-    if (length < least || length > most) fail(`has ${length} times ${name}`);
+    if (!new RegExp(`^x${mark}$`).test('x'.repeat(length))) fail(`has ${length} times ${name}`);
   }
-  const [run, output, aws] = ['@run', '@output', '@aws'].map((name) => all(name).length > 0);
-  if (run !== output || !(run || aws)) fail('lacks @run with @output, or @aws');
 
-  const one = (name: string) => all(name)[0] ?? null;
-  const line = (name: string) => one(name)?.replaceAll('\n', ' ') ?? null;
+  const [run, aws, [output]] = [all('@run'), all('@aws'), all('@output')];
+  if (!run[0] !== !output || !(run[0] || aws[0])) fail('lacks @run with @output, or @aws');
+
+  const [problem = '', solution = '', discussion = ''] = ['Problem', 'Solution', 'Discussion'].flatMap(all);
+  const [cost = '', undo = 'nothing', emulator = null] = ['@cost', '@undo', '@emulator'].map((name) =>
+    all(name)[0]?.replaceAll('\n', ' '),
+  );
   const permissions = all('@permission').filter((text) => text !== 'nothing');
   return {
-    ...{ number, title },
-    ...{
-      problem: one('Problem') as string,
-      solution: one('Solution') as string,
-      discussion: one('Discussion') as string,
-    },
-    ...{ before: all('@before'), run: all('@run'), aws: all('@aws') },
-    output: one('@output')?.replace(/^ {2}/gm, '') ?? null,
+    /** As in the book: `2.1`. */
+    number,
+    title,
+    problem,
+    solution,
+    discussion,
+    /** Commands to run first. */
+    before: all('@before'),
+    /** Commands that work as they stand on LocalStack. */
+    run,
+    /** Commands that need the real thing. */
+    aws,
+    /** What the first `run` prints; null where there is none. */
+    output: output?.replace(/^ {2}/gm, '') ?? null,
     permissions: permissions.map((text) => {
-      const [, action, resource] =
+      const [, action = '', resource = ''] =
         /^([a-z0-9-]+:[A-Z]\w+) on (\S+)$/.exec(text) ?? fail(`can't read @permission ${text}`);
-      return { action: action as string, resource: resource as string };
+      return { action, resource };
     }),
-    cost: line('@cost') as string,
-    undo: line('@undo') === 'nothing' ? null : line('@undo'),
-    emulator: line('@emulator'),
-    ...{ see: all('@see'), book: all('@book') },
+    cost,
+    /** The command that removes what the recipe made, with `{field}` for a field of its result; null for nothing. */
+    undo: undo === 'nothing' ? null : undo,
+    /** What LocalStack can't prove, and what does; null if it proves all. */
+    emulator,
+    see: all('@see'),
+    /** The book's calls that the recipe replaces. */
+    book: all('@book'),
   };
 }
 

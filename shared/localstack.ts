@@ -39,15 +39,11 @@ export function localStackUrl(): string {
  * However many call it at once, there is one installation and one server, which outlives this process.
  *
  * @param options.onProgress Told at each look what it waits for: ten times a second at first, later each second or less often.
- * @param options.signal Ends the waiting; what was begun goes on, and the next call finds it.
  * @param options.timeout How long an installed server may take to answer, in milliseconds, by default 120,000.
  * @returns The address, as from {@link localStackUrl}.
  * @throws RangeError as {@link localStackUrl} does; Error if the port is taken, no Python fits or the start fails.
  */
-export async function startLocalStack(
-  options: { onProgress?: (text: string) => void; signal?: AbortSignal; timeout?: number } = {},
-): Promise<string> {
-  const { onProgress = () => {}, signal, timeout = 120_000 } = options;
+export async function startLocalStack({ onProgress = (_: string) => {}, timeout = 120_000 } = {}): Promise<string> {
   const url = localStackUrl();
   const taken = `${url} is taken by something that is not LocalStack.\nCOOKBOOK_LOCALSTACK=http://127.0.0.1:4567 chooses another port.`;
   const first = await ask(url, 'health');
@@ -83,7 +79,6 @@ export async function startLocalStack(
       if (code === null && running && running !== `${version}:cookbook-${child.pid}`) child.kill();
       return url;
     }
-    signal?.throwIfAborted();
     if (!installed && existsSync(join(venv, 'bin/python'))) installed = Date.now();
     const seconds = Math.floor((Date.now() - (installed || begun)) / 1000);
     const doing = installed ? `starting ${name}` : `installing ${name} into ${venv}, once`;
@@ -103,10 +98,9 @@ export async function startLocalStack(
 
 /** The version of the LocalStack that answers, '' if something else does, null if nothing does within 2 s. */
 async function ask(url: string, page: 'health' | 'info'): Promise<string | null> {
-  const init = { redirect: 'manual', signal: AbortSignal.timeout(2000) } as const;
   try {
-    const response = await fetch(`${url}/_localstack/${page}`, init);
-    const { version, services, session_id } = Object(await response.json());
+    const answer = await fetch(`${url}/_localstack/${page}`, { redirect: 'manual', signal: AbortSignal.timeout(2000) });
+    const { version, services, session_id } = Object(await answer.json());
     return version && (services || session_id) ? version : '';
   } catch (error) {
     return error instanceof SyntaxError ? '' : null;
@@ -143,10 +137,9 @@ async function* candidates(wanted: string): AsyncGenerator<string> {
   const paths = [`python${wanted}`, 'python3'].flatMap((name) => folders.map((folder) => join(folder, name)));
   // pyenv's commands on the PATH fail for versions that are not selected.
   const pyenv = join(process.env.PYENV_ROOT || join(homedir(), '.pyenv'), 'versions');
-  const versions = existsSync(pyenv) ? readdirSync(pyenv) : [];
+  const versions = (existsSync(pyenv) ? readdirSync(pyenv) : []).filter((name) => name.startsWith(`${wanted}.`));
   versions.sort((a, b) => b.localeCompare(a, 'en', { numeric: true }));
-  const fitting = versions.filter((name) => name.startsWith(`${wanted}.`));
-  paths.push(...fitting.map((name) => join(pyenv, name, 'bin/python3')));
+  paths.push(...versions.map((name) => join(pyenv, name, 'bin/python3')));
   yield* paths.filter((path) => existsSync(path));
   // Only what uv itself installed: among the others it stops at the first that fails.
   const arg = ['python', 'find', '--no-project', '--python-preference', 'only-managed', wanted];

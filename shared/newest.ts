@@ -6,10 +6,7 @@ import {
   paginateDescribeVolumes,
 } from '@aws-sdk/client-ec2';
 
-interface Found {
-  id?: string;
-  time?: Date;
-}
+type Found = [time?: Date, id?: string];
 
 const tagged = { Name: 'tag-key', Values: ['paws'] };
 
@@ -22,9 +19,8 @@ export async function newestInstance(ec2: EC2Client): Promise<string> {
   const alive = { Name: 'instance-state-name', Values: ['pending', 'running', 'stopping', 'stopped'] };
   const found: Found[] = [];
   for await (const { Reservations = [] } of paginateDescribeInstances({ client: ec2 }, { Filters: [tagged, alive] })) {
-    for (const { Instances = [] } of Reservations) {
-      found.push(...Instances.map(({ InstanceId, LaunchTime }) => ({ id: InstanceId, time: LaunchTime })));
-    }
+    const instances = Reservations.flatMap(({ Instances = [] }) => Instances);
+    for (const { LaunchTime, InstanceId } of instances) found.push([LaunchTime, InstanceId]);
   }
   return newest(found, 'instance', 'launch one with recipe 2.1');
 }
@@ -37,9 +33,8 @@ export async function newestInstance(ec2: EC2Client): Promise<string> {
 export async function newestVolume(ec2: EC2Client): Promise<string> {
   const alive = { Name: 'status', Values: ['creating', 'available', 'in-use'] };
   const found: Found[] = [];
-  for await (const { Volumes = [] } of paginateDescribeVolumes({ client: ec2 }, { Filters: [tagged, alive] })) {
-    found.push(...Volumes.map(({ VolumeId, CreateTime }) => ({ id: VolumeId, time: CreateTime })));
-  }
+  const pages = paginateDescribeVolumes({ client: ec2 }, { Filters: [tagged, alive] });
+  for await (const { Volumes = [] } of pages) for (const one of Volumes) found.push([one.CreateTime, one.VolumeId]);
   return newest(found, 'volume', 'make one with recipe 2.7');
 }
 
@@ -49,17 +44,16 @@ export async function newestVolume(ec2: EC2Client): Promise<string> {
  * @throws Error when there is none.
  */
 export async function newestSnapshot(ec2: EC2Client): Promise<string> {
-  const mine = { OwnerIds: ['self'], Filters: [tagged] };
   const found: Found[] = [];
-  for await (const { Snapshots = [] } of paginateDescribeSnapshots({ client: ec2 }, mine)) {
-    found.push(...Snapshots.map(({ SnapshotId, StartTime }) => ({ id: SnapshotId, time: StartTime })));
-  }
+  const pages = paginateDescribeSnapshots({ client: ec2 }, { OwnerIds: ['self'], Filters: [tagged] });
+  for await (const { Snapshots = [] } of pages)
+    for (const one of Snapshots) found.push([one.StartTime, one.SnapshotId]);
   return newest(found, 'snapshot', 'make one with recipe 2.8');
 }
 
 function newest(found: Found[], what: string, advice: string): string {
   // LocalStack tells whole seconds, and lists what is newer later.
-  const last = found.sort((a, b) => Number(a.time) - Number(b.time)).at(-1);
-  if (!last?.id) throw new Error(`no ${what} of this cookbook is here: ${advice}, or name one`);
-  return last.id;
+  const [, id] = found.sort(([a], [b]) => Number(a) - Number(b)).at(-1) ?? [];
+  if (!id) throw new Error(`no ${what} of this cookbook is here: ${advice}, or name one`);
+  return id;
 }

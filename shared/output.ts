@@ -2,18 +2,15 @@
  * What a recipe shows: its result on standard output, as aligned text for people or as one JSON document; and
  * on standard error, only to a terminal, a line of progress that overwrites itself.
  */
+
 import prettyBytes from 'pretty-bytes';
 import stringWidth from 'string-width';
 
 /** Turns a field's value into text for people. */
 export type Formats = Record<string, (value: never) => string>;
 
-let asJson = false;
-
-/** From here on results are printed as JSON. */
-export function printJson(): void {
-  asJson = true;
-}
+/** Whether results are printed as JSON from here on. */
+export const printing = { json: false };
 
 /**
  * Prints a result: a list as a table with a column a field, anything else as a line a field.
@@ -23,22 +20,22 @@ export function printJson(): void {
  */
 export function print(result: object, formats: Formats = {}): void {
   clearProgress();
-  if (asJson) console.log(JSON.stringify(result, null, 2));
-  else if (!Array.isArray(result)) console.log(fields(result, formats));
+  if (printing.json) console.log(JSON.stringify(result, null, 2));
+  else if (!Array.isArray(result)) console.log(align(cells(result, formats)));
   else if (result.length === 0) console.log('none');
   else {
-    const text = table(result, formats);
-    const widest = Math.max(...text.split('\n').map((line) => stringWidth(line)));
+    const rows = result.map((row) => cells(row, formats));
+    const table = align([(rows[0] ?? []).map(([name]) => name), ...rows.map((row) => row.map(([, value]) => value))]);
+    const widest = Math.max(...table.split('\n').map((line) => stringWidth(line)));
     // A table that the terminal would break is a list of records instead.
     const fits = !process.stdout.isTTY || widest <= process.stdout.columns;
-    console.log(fits ? text : result.map((row) => fields(row, formats)).join('\n\n'));
+    console.log(fits ? table : rows.map(align).join('\n\n'));
   }
 }
 
 /** Shows what is being done, on standard error and only to a terminal; the next text overwrites it. */
 export function progress(what: string): void {
-  if (!process.stderr.isTTY) return;
-  process.stderr.write(`\r\x1b[K${text(what).slice(0, process.stderr.columns - 1)}`);
+  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text(what).slice(0, process.stderr.columns - 1)}`);
 }
 
 /** Shows how far a transfer is, with its rate, and the time left where the total is known. For `onProgress`. */
@@ -65,16 +62,7 @@ export function warn(text: string): void {
 
 /** Takes the line of progress away, so that something that stays can be written. */
 export function clearProgress(): void {
-  if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
-}
-
-function table(rows: object[], formats: Formats): string {
-  const columns = Object.keys(rows[0] ?? {});
-  return align([columns.map(label), ...rows.map((row) => Object.values(cells(row, formats)))]);
-}
-
-function fields(row: object, formats: Formats): string {
-  return align(Object.entries(cells(row, formats)).map(([name, value]) => [label(name), value]));
+  progress('');
 }
 
 /** Pads the cells of each column to the width that the widest takes on a screen. */
@@ -85,10 +73,9 @@ function align(rows: string[][]): string {
   return rows.map((row) => row.map(pad).join('  ').trimEnd()).join('\n');
 }
 
-function cells(row: object, formats: Formats): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(row).map(([name, value]) => [name, text(formats[name]?.(value as never) ?? value)]),
-  );
+/** Each field's name and value, as people read them. */
+function cells(row: object, formats: Formats): [string, string][] {
+  return Object.entries(row).map(([name, value]) => [label(name), text(formats[name]?.(value as never) ?? value)]);
 }
 
 function text(value: unknown): string {

@@ -10,6 +10,9 @@ export interface Made {
   remove: () => Promise<unknown>;
 }
 
+/** How to remove: see the parameters of undo. */
+type UndoOptions = { onProgress?: (text: string) => void };
+
 /**
  * Removes what was made, the last first, and stops at the first thing that stays: what was made before it may be
  * needed by it, as a key is by a running instance.
@@ -24,25 +27,17 @@ export interface Made {
  * const error = await undo(made, new Error('no capacity'));
  * console.log(error.message);
  */
-export async function undo(
-  made: Made[],
-  error: unknown,
-  { onProgress }: { onProgress?: (text: string) => void } = {},
-): Promise<Error> {
-  const left = [...made];
-  for (let last = left.at(-1); last; last = left.at(-1)) {
+export async function undo(made: Made[], error: unknown, { onProgress }: UndoOptions = {}): Promise<Error> {
+  const left = [...made].reverse();
+  for (const [at, last] of left.entries()) {
     onProgress?.(`removing ${last.id} again`);
     try {
       await last.remove();
     } catch {
       const { name, message } = error as Error;
-      const ids = left
-        .map(({ id }) => id)
-        .reverse()
-        .join(', ');
-      return Object.assign(new Error(`${message}; left are ${ids}`, { cause: error }), { name });
+      const ids = left.slice(at).map(({ id }) => id);
+      return Object.assign(new Error(`${message}; left are ${ids.join(', ')}`, { cause: error }), { name });
     }
-    left.pop();
   }
   return error as Error;
 }

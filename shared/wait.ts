@@ -6,15 +6,18 @@
 
 /** Any of the SDK's `waitUntil…` functions. */
 type Waiter<Client, Input, Answer> = (
-  settings: {
-    client: Client;
-    maxWaitTime: number;
-    minDelay: number;
-    maxDelay: number;
-    abortSignal?: AbortSignal;
-  },
+  settings: { client: Client; abortSignal?: AbortSignal; maxWaitTime: number; minDelay: number; maxDelay: number },
   input: Input,
 ) => Promise<{ final?: Answer }>;
+
+/** How to wait: see the parameters of waitFor. */
+interface WaitOptions<Answer> {
+  until: string;
+  seconds?: number;
+  signal?: AbortSignal;
+  onProgress?: (text: string) => void;
+  onAnswer?: (answer: Answer) => void;
+}
 
 /**
  * Waits with one of the SDK's waiters. Describe the thing once yourself first: a waiter takes an error that it
@@ -43,19 +46,7 @@ export async function waitFor<Client extends { send: (...call: never[]) => unkno
   waiter: Waiter<Client, Input, Answer>,
   client: Client,
   input: Input,
-  {
-    until,
-    seconds = 300,
-    signal,
-    onProgress,
-    onAnswer,
-  }: {
-    until: string;
-    seconds?: number;
-    signal?: AbortSignal;
-    onProgress?: (text: string) => void;
-    onAnswer?: (answer: Answer) => void;
-  },
+  { until, seconds = 300, signal, onProgress, onAnswer }: WaitOptions<Answer>,
 ): Promise<Answer> {
   signal?.throwIfAborted();
   const start = Date.now();
@@ -82,21 +73,17 @@ export async function waitFor<Client extends { send: (...call: never[]) => unkno
       maxDelay: 15,
       abortSignal: signal ? AbortSignal.any([signal, denial.signal]) : denial.signal,
     };
-    const { final } = await waiter(settings, input);
-    return final as Answer;
+    return (await waiter(settings, input)).final as Answer;
   } catch (cause) {
     signal?.throwIfAborted();
     denial.signal.throwIfAborted();
     // The SDK's message is the whole last answer as JSON. What counts in it: why EC2 gave up, or what was answered.
     const { name, message } = cause as Error;
-    const observed =
-      /"StateReason":\{[^}]*"Message":"([^"]*)"/.exec(message)?.[1] ??
-      /"observedResponses":(\{[^}]*\})/.exec(message)?.[1] ??
-      '';
+    const [, observed = ''] =
+      /"StateReason":\{[^}]*"Message":"([^"]*)"/.exec(message) ?? /"observedResponses":(\{[^}]*\})/.exec(message) ?? [];
     const reason = name === 'TimeoutError' ? `not after ${seconds} s` : 'that will not come any more';
-    throw Object.assign(new Error(`waited until ${until}: ${reason} ${observed}`.trim(), { cause }), {
-      name,
-    });
+    const told = `waited until ${until}: ${reason} ${observed}`.trim();
+    throw Object.assign(new Error(told, { cause }), { name });
   } finally {
     clearInterval(ticking);
   }

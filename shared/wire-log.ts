@@ -37,19 +37,17 @@ export function logRequests(client: AnyClient, write: (text: string) => void, { 
     }
     const start = performance.now();
     const tell = (outcome: unknown) => write(`${operation} ${outcome} ${Math.round(performance.now() - start)} ms`);
-    try {
-      const result = await next(args);
-      const response = result.response as HttpResponse;
-      tell(response.statusCode);
-      if (whole) {
-        write(strike(headers('<', response.headers)));
-        response.body = record(response.body, (text) => write(`< ${text}`));
-      }
-      return result;
-    } catch (error) {
-      tell((error as Error).name);
+    const result = await next(args).catch((error) => {
+      tell(error.name);
       throw error;
+    });
+    const response = result.response as HttpResponse;
+    tell(response.statusCode);
+    if (whole) {
+      write(strike(headers('<', response.headers)));
+      response.body = record(response.body, (text) => write(`< ${text}`));
     }
+    return result;
   };
   client.middlewareStack.add(middleware, { step: 'deserialize', priority: 'low', name: 'logRequests', override: true });
 }
@@ -78,12 +76,10 @@ function record(body: unknown, tell: (text: string) => void): unknown {
 
 function describe(head: Buffer, length: number): string {
   // Cutting can split a character of several bytes; what is no text even so is binary.
-  const text = head
-    .subarray(0, shown)
-    .toString()
-    .replace(/\ufffd{1,3}$/, '');
-  if (/[\0\ufffd]/.test(text)) return `(binary, ${length} bytes)`;
-  return `${strike(text)}${length > shown ? `… (${length} bytes)` : ''}`;
+  const text = head.toString('utf8', 0, shown).replace(/\ufffd{1,3}$/, '');
+  return /[\0\ufffd]/.test(text)
+    ? `(binary, ${length} bytes)`
+    : `${strike(text)}${length > shown ? `… (${length} bytes)` : ''}`;
 }
 
 function headers(mark: string, all: Record<string, string>): string {

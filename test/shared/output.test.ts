@@ -145,8 +145,8 @@ state  stopped`);
 
 test('JSON is one document of raw values, without the formatters', async () => {
   vi.resetModules();
-  const { print, printJson } = await import('../../shared/output.ts');
-  printJson();
+  const { print, printing } = await import('../../shared/output.ts');
+  printing.json = true;
   const row = { size: 2048, launched: new Date(0), note: null, keys: [], name: 'a\x1b' };
   print([row, row], { size: () => 'never' });
   expect(log).toHaveBeenCalledTimes(1);
