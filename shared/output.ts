@@ -3,8 +3,8 @@
  * on standard error, only to a terminal, a line of progress that overwrites itself.
  */
 
+import stringWidth from 'fast-string-width';
 import prettyBytes from 'pretty-bytes';
-import stringWidth from 'string-width';
 
 /** Turns a field's value into text for people. */
 export type Formats = Record<string, (value: never) => string>;

@@ -1,6 +1,6 @@
 /** How results are shown to people and to programs. */
 import fc from 'fast-check';
-import stringWidth from 'string-width';
+import stringWidth from 'fast-string-width';
 import { afterEach, expect, test, vi } from 'vitest';
 import { bytes, print, progress, transferred, warn } from '../../shared/output.ts';
 
