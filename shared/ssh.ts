@@ -54,8 +54,8 @@ function pinnedLines(file: string, alias: string): string[] {
  *   `signal`, which ends the connection at once when aborted.
  * @returns How the command ended, once all that it printed is written. `exitCode` is null when a signal ended it.
  * @throws TypeError or RangeError for options that can't be. The signal's reason when it is aborted. What `stdout`,
- *   `stderr` or making the file of host keys fails with. Else an Error with one of these as `name`:
- *   `SshPrivateKeyUnusable` (unreadable, with a passphrase, no key), `SshUnreachable` (refused, timed out, name not
+ *   `stderr`, reading the private key or making the file of host keys fails with. Else an Error with one of these as `name`:
+ *   `SshPrivateKeyUnusable` (with a passphrase, no key), `SshUnreachable` (refused, timed out, name not
  *   found: see `cause.code`), `SshNotAnswering` (connected, but no SSH log-in within `connectTimeout`),
  *   `SshHostKeyChanged` (nothing was sent), `SshAuthenticationFailed`, `SshConnectionLost` (the command's end is
  *   unknown).
@@ -74,6 +74,7 @@ export async function runOverSsh(options: SshOptions): Promise<SshResult> {
   // No host would mean this machine, and a comma, blank or * in an alias more than one name in the file.
   if (!host || !/^[\w.:-]+$/.test(alias)) throw new TypeError(`Not a host and an alias: '${host}', '${alias}'.`);
   signal?.throwIfAborted();
+  const key = readFileSync(privateKey);
 
   // Made now, so that a file which can't be written is found out before anything is sent.
   mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
@@ -83,18 +84,18 @@ export async function runOverSsh(options: SshOptions): Promise<SshResult> {
   const rank = (name: string) => Number(known.includes(` ${name.replace(/^rsa-.*/, 'ssh-rsa')} `));
   const algorithms = { serverHostKey: [...ALGORITHMS].sort((a, b) => rank(b) - rank(a)) };
   let hostKey: SshResult['hostKey'] = 'known';
-  // What an error is called that comes now, and what may help.
+  // The name of an error that comes at this stage, and what may help.
   let stage = ['SshPrivateKeyUnusable', `This takes off a passphrase: ssh-keygen -p -N '' -f '${privateKey}'`];
-  const hostVerifier = (key: Buffer) => {
-    const entry = `${key.toString('latin1', 4, 4 + key.readUInt32BE())} ${key.toString('base64')}`;
+  const hostVerifier = (shown: Buffer) => {
+    const entry = `${shown.toString('latin1', 4, 4 + shown.readUInt32BE())} ${shown.toString('base64')}`;
     // Read again, for another run may have pinned a key meanwhile.
     const pinned = pinnedLines(file, alias);
     if (pinned.length === 0) {
       appendFileSync(file, `${alias} ${entry}\n`);
       hostKey = 'pinned';
     } else if (!pinned.some((line) => line.includes(` ${entry}`))) {
-      const shown = createHash('sha256').update(key).digest('base64').replace('=', '');
-      stage = ['SshHostKeyChanged', `Its new key: SHA256:${shown}. If trusted: ssh-keygen -R ${alias} -f '${file}'`];
+      const print = createHash('sha256').update(shown).digest('base64').replace('=', '');
+      stage = ['SshHostKeyChanged', `Its new key: SHA256:${print}. If trusted: ssh-keygen -R ${alias} -f '${file}'`];
       return false;
     }
     return true;
@@ -105,7 +106,7 @@ export async function runOverSsh(options: SshOptions): Promise<SshResult> {
   const sock = connect({ host, port, keepAlive: true, keepAliveInitialDelay: 15_000 });
   if (signal) addAbortSignal(signal, sock);
   try {
-    const login = { username, privateKey: readFileSync(privateKey), readyTimeout: connectTimeout * 1000 };
+    const login = { username, privateKey: key, readyTimeout: connectTimeout * 1000 };
     const client = new ssh2.Client().connect({ sock, ...login, algorithms, hostVerifier });
     stage = ['SshUnreachable', 'Is the instance running, the address public, the port open to you?'];
     const [exitCode, endedBy = null] = await new Promise<[(number | null)?, string?]>((resolve, reject) => {
@@ -133,7 +134,8 @@ export async function runOverSsh(options: SshOptions): Promise<SshResult> {
           pass(channel, stdout);
           pass(channel.stderr, stderr);
           const ends = Promise.all([once(channel, 'close'), once(channel.stderr, 'end')]);
-          ends.then(([[code, name]]) => resolve([code, name]), reject);
+          const written = (then: () => void) => stdout.write('', () => stderr.write('', then));
+          ends.then(([[code, name]]) => written(() => resolve([code, name])), reject);
         });
       });
     });
@@ -141,9 +143,9 @@ export async function runOverSsh(options: SshOptions): Promise<SshResult> {
     return { exitCode, signal: endedBy, hostKey };
   } catch (error) {
     if (signal?.aborted) throw signal.reason;
-    const cause = error as Error & { code?: string; level?: string };
+    const cause = error as Error & { code?: string | number; level?: string };
     // Of the streams, which may also have been closed before: not the connection's failure.
-    if ([stdout.errored, stderr.errored].includes(cause) || cause.code?.startsWith('ERR_STREAM_')) throw cause;
+    if ([stdout.errored, stderr.errored].includes(cause) || `${cause.code}`.startsWith('ERR_STREAM_')) throw cause;
     if (cause.level === 'client-authentication') stage = ['SshAuthenticationFailed', 'Is the user ec2-user or ubuntu?'];
     const [name, hint] = stage;
     // An error of several addresses has a code and no message.

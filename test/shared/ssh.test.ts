@@ -1,7 +1,7 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { getEventListeners, once } from 'node:events';
 import { appendFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { type AddressInfo, createServer, type Socket } from 'node:net';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
@@ -432,12 +432,55 @@ test('leaves the streams open, and no listener on them or the signal', async () 
   await soon(() => getEventListeners(signal, 'abort')).toEqual([]);
 });
 
+test('a server that says good-bye with a number', async () => {
+  // The message SSH_MSG_DISCONNECT, not encrypted yet: protocol error (2), and why.
+  const why = Buffer.from('go away');
+  const payload = Buffer.concat([Buffer.from([1, 0, 0, 0, 2, 0, 0, 0, why.length]), why, Buffer.alloc(4)]);
+  const padding = 16 - ((payload.length + 5) % 8);
+  const packet = Buffer.concat([Buffer.alloc(4), Buffer.from([padding]), payload, Buffer.alloc(padding)]);
+  packet.writeUInt32BE(packet.length - 4);
+  const server = createServer((socket) => {
+    socket.on('error', () => {}).write('SSH-2.0-test\r\n');
+    socket.once('data', () => socket.write(packet));
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const error = await failed({ server: { ...sshd, port } });
+  server.close();
+  expect(error).toMatchObject({ name: 'SshNotAnswering', cause: { code: 2 } });
+});
+
+test('it returns once all is written, also where output and end come at once', async () => {
+  // What the server says is handed on every 300 ms, all of it in one piece.
+  const proxy = createServer((socket) => {
+    const server = connect(sshd.port, '127.0.0.1');
+    const said: Buffer[] = [];
+    const handOn = setInterval(() => socket.write(Buffer.concat(said.splice(0))), 300);
+    server.on('data', (chunk) => said.push(chunk)).on('error', () => {});
+    socket.on('close', () => clearInterval(handOn)).on('error', () => {});
+    socket.pipe(server);
+  }).listen(0, '127.0.0.1');
+  await once(proxy, 'listening');
+  const { port } = proxy.address() as AddressInfo;
+  const written: string[] = [];
+  const slow = () =>
+    new Writable({
+      write(chunk, _encoding, done) {
+        setTimeout(() => {
+          written.push(`${chunk}`);
+          done();
+        }, 500);
+      },
+    });
+  const command = 'printf out; printf err >&2';
+  await run({ server: { ...sshd, port }, command, stdout: slow(), stderr: slow() });
+  expect(written.filter(Boolean).sort()).toEqual(['err', 'out']);
+  proxy.close();
+});
+
 test('a private key that can not be used: missing, encrypted, public, not a key', async () => {
   const missing = await failed({ privateKey: join(folder, 'missing') });
-  expect(missing).toMatchObject({
-    name: 'SshPrivateKeyUnusable',
-    message: expect.stringContaining('ENOENT'),
-  });
+  expect(missing).toMatchObject({ code: 'ENOENT', syscall: 'open' });
   for (const pem of [false, true]) {
     const privateKey = makeKey(join(folder, `encrypted-${pem}`), 'rsa', { passphrase: 'hidden words', pem });
     const encrypted = await failed({ privateKey });
