@@ -12,7 +12,7 @@ export type AnyClient = Client<any, any, any>;
 /** How many bytes of a body are shown. */
 const shown = 4096;
 
-/** `s3:CreateBucket`: the operation of a request, named as IAM names its actions. */
+/** `s3:CreateBucket`: service and operation of a request; mostly the name of the IAM action, too. */
 export function operationName({ clientName = '', commandName = '' }: HandlerExecutionContext): string {
   return `${clientName.replace('Client', '').toLowerCase()}:${commandName.replace('Command', '')}`;
 }
@@ -31,7 +31,8 @@ export function logRequests(client: AnyClient, write: (text: string) => void, { 
     const operation = operationName(context);
     if (whole) {
       const query = new URLSearchParams(request.query as Record<string, string>);
-      const url = `${request.protocol}//${request.hostname}:${request.port ?? ''}${request.path}?${query}`;
+      const host = `${request.hostname}${request.port ? `:${request.port}` : ''}`;
+      const url = `${request.protocol}//${host}${request.path}${query.size ? `?${query}` : ''}`;
       write(strike(`> ${operation}\n> ${request.method} ${url}\n${headers('>', request.headers)}`));
       request.body = record(request.body, (text) => write(`> ${text}`));
     }
@@ -54,10 +55,9 @@ export function logRequests(client: AnyClient, write: (text: string) => void, { 
 
 /** Hands a body on as it is and tells what was in it; a stream is looked at as it flows, never read ahead. */
 function record(body: unknown, tell: (text: string) => void): unknown {
-  if (!(body instanceof Readable)) {
-    if (body) tell(describe(Buffer.from(body as string), Buffer.byteLength(body as string)));
-    return body;
-  }
+  const isWhole = typeof body === 'string' || body instanceof Uint8Array;
+  if (isWhole && body.length > 0) tell(describe(Buffer.from(body as string), Buffer.byteLength(body)));
+  if (!(body instanceof Readable)) return body;
   const head: Buffer[] = [];
   let length = 0;
   const recorder = new Transform({
@@ -83,7 +83,7 @@ function describe(head: Buffer, length: number): string {
 }
 
 function headers(mark: string, all: Record<string, string>): string {
-  const secret = /security-token|customer-key$|cookie/i;
+  const secret = /session-?token|security-token|customer-key$|cookie/i;
   return Object.entries(all)
     .map(([name, value]) => `${mark} ${name}: ${secret.test(name) ? '***' : value}`)
     .join('\n');
@@ -91,14 +91,14 @@ function headers(mark: string, all: Record<string, string>): string {
 
 const secrets = [
   /(Signature=)[0-9a-zA-Z%/+=]+/g,
-  /((?:X-Amz-Security-Token|SessionToken|Password|UserData)=)[^&\s]+/gi,
+  /((?:X-Amz-(?:Security|S3session)-Token|SessionToken|Password|UserData(?:\.Value)?)=)[^&\s]+/gi,
   /(-----BEGIN [A-Z ]*PRIVATE KEY-----)[\s\S]*?(?=-----END|$)/g,
-  /(<userData>\s*<value>)[^<]*/gi,
+  /(<userData>\s*(?:<value>)?)[^<]*/gi,
   /(<(?:\w+:)?(?:keyMaterial|SecretAccessKey|SessionToken|passwordData|Password)>)[^<]*/gi,
   /("(?:KeyMaterial|SecretAccessKey|SessionToken|SecretString|Password)"\s*:\s*")(?:[^"\\]|\\.)*/gi,
 ];
 
-/** Strikes out signatures, session tokens, secret and private keys and passwords. */
+/** Strikes out signatures, session tokens, secret and private keys, passwords and user data. */
 export function strike(text: string): string {
   return secrets.reduce((rest, secret) => rest.replace(secret, '$1***'), text);
 }

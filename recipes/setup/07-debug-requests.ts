@@ -16,7 +16,7 @@
  * ones are only counted, and streams are looked at as they flow, so that a download of gigabytes stays one.
  *
  * **What it hides.** Signatures (in URLs, too), session tokens, keys of SSE-C, cookies, and in bodies private keys,
- * secret keys and passwords. Access key ids and your data stay in: names, user data and what you upload.
+ * secret keys, passwords and user data. Access key ids and your data stay in: names, and what you upload.
  *
  * **What to look for.** A host or region that you did not expect; `x-amz-request-id` and `x-amz-id-2`, which AWS
  * Support asks for (in code they are `$metadata` of each answer and each error); 503 SlowDown and long

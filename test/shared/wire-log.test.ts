@@ -93,15 +93,40 @@ test('whole requests and responses are shown', async () => {
   expect(shown()).toContain('\n< etag: "1"');
 });
 
+test('a URL without port and query is shown as it is, and a body that is no text or stream is passed on', async () => {
+  const log: string[] = [];
+  const body = new Blob(['x']);
+  const s3 = new S3Client({
+    ...{ region: 'eu-west-1', credentials: { accessKeyId: 'AKIA', secretAccessKey: 'secret' } },
+    requestHandler: {
+      async handle(request: HttpRequest) {
+        expect(request.body).toBe(body);
+        return { response: new HttpResponse({ statusCode: 200, headers: {}, body: Readable.from([]) }) };
+      },
+    },
+  });
+  s3.middlewareStack.add(
+    (next) => async (args) => {
+      Object.assign(args.request as HttpRequest, { body, query: {} });
+      return next(args);
+    },
+    { step: 'finalizeRequest', priority: 'low' },
+  );
+  logRequests(s3, (text) => log.push(text), { whole: true });
+  await s3.send(get);
+  expect(log[0]).toContain('> GET https://s3.eu-west-1.amazonaws.com/b/k\n');
+  expect(log).toHaveLength(3);
+});
+
 test('signature, session token, customer keys and cookies are struck out of headers', async () => {
-  const { s3, shown } = client(() => ({ headers: { 'set-cookie': 'tasty' } }));
+  const { s3, shown } = client(() => ({ headers: { 'set-cookie': 'tasty', 'x-amz-s3session-token': 'fresh' } }));
   const key = { SSECustomerAlgorithm: 'AES256', SSECustomerKey: 'K'.repeat(32) };
   await s3.send(new PutObjectCommand({ Bucket: 'b', Key: 'k', Body: 'x', ...key }));
   expect(shown()).toMatch(/> authorization: AWS4-HMAC-SHA256 Credential=AKIA\/.*, Signature=\*\*\*\n/);
   expect(shown()).toContain('> x-amz-security-token: ***');
   expect(shown()).toContain('> x-amz-server-side-encryption-customer-key: ***');
-  expect(shown()).toContain('< set-cookie: ***');
-  for (const secret of ['IQoJb3', Buffer.from('K'.repeat(32)).toString('base64'), 'tasty']) {
+  expect(shown()).toContain('< set-cookie: ***\n< x-amz-s3session-token: ***');
+  for (const secret of ['IQoJb3', Buffer.from('K'.repeat(32)).toString('base64'), 'tasty', 'fresh']) {
     expect(shown()).not.toContain(secret);
   }
 });
@@ -217,9 +242,12 @@ const places: [string, string][] = [
   ['{"key":"-----BEGIN OPENSSH PRIVATE KEY-----\\n', '\\n-----END OPENSSH PRIVATE KEY-----"}'],
   ['https://b.s3.amazonaws.com/k?X-Amz-Expires=60&X-Amz-Signature=', '&x-id=GetObject'],
   ['https://b.s3.amazonaws.com/k?X-Amz-Security-Token=', '&X-Amz-Expires=60'],
+  ['https://b--use1-az4--x-s3.amazonaws.com/k?X-Amz-S3session-Token=', '&X-Amz-Expires=60'],
   ['Action=CreateUser&Password=', '&Version=1'],
   ['Action=RunInstances&UserData=', '&Version=1'],
+  ['Action=ModifyInstanceAttribute&UserData.Value=', '&Version=1'],
   ['<userData>\n <value>', '</value></userData>'],
+  ['<userData>', '</userData>'],
   ['SessionToken=', ''],
 ];
 
