@@ -15,7 +15,7 @@ import {
 } from '@commander-js/extra-typings';
 import { describeTarget, failedOperation, logging } from './connect.ts';
 import { copyPart, type Header, helpOf, parseHeader, policyOf } from './header.ts';
-import { clearProgress, printing, progress } from './output.ts';
+import { clearProgress, printable, printing, progress } from './output.ts';
 
 export { connect } from './connect.ts';
 export { bytes, print, progress, transferred, warn } from './output.ts';
@@ -44,10 +44,9 @@ export function recipe(meta: ImportMeta, define: (command: Command) => CommandUn
   const file = meta.filename;
   if (!isBeingRun(file)) return;
   process.on('beforeExit', () => end(1, 'Error: the recipe ended with its work unfinished'));
-  // A reader that closes the pipe, as head does, has seen enough.
-  for (const stream of [process.stdout, process.stderr]) {
-    stream.on('error', ({ code }: NodeJS.ErrnoException) => process.exit(code === 'EPIPE' ? 0 : 1));
-  }
+  // A reader that closes the pipe of the result, as head does, has seen enough. Progress may go unseen.
+  process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => process.exit(code === 'EPIPE' ? 0 : 1));
+  process.stderr.on('error', () => {});
   // A slow one gets all of it first: exiting throws away what a pipe has not taken.
   const flushed = (then: () => never) => process.stdout.write('', () => process.stderr.write('', then));
   run(file, define).then(
@@ -90,7 +89,8 @@ export async function confirm(question: string): Promise<void> {
   }
   const lines = createInterface({ input: process.stdin, output: process.stderr });
   lines.on('SIGINT', () => process.kill(process.pid, 'SIGINT'));
-  const answer = await lines.question(`On ${await describeTarget()}\n${question} [y/N] `, { signal: stop.signal });
+  const asked = printable(`On ${await describeTarget()}\n${question} [y/N] `);
+  const answer = await lines.question(asked, { signal: stop.signal });
   lines.close();
   if (!/^y(es)?$/i.test(answer.trim())) throw new Error('Nothing was done.');
 }
@@ -102,7 +102,8 @@ export function sayUndo(result: object): void {
   const given = Object.entries({ profile, region, 'endpoint-url': endpointUrl }).filter(([, value]) => value);
   const where = [local ? ' --local' : '', ...given.map(([name, value]) => ` --${name} ${quote(value)}`)].join('');
   const command = fill(header.undo, result).replace(' --yes', '');
-  process.stderr.write(`\nCost: ${header.cost}\nUndo: ${command.replace(' --local', () => where)}\n`);
+  const undo = command.replace(' --local', () => where);
+  process.stderr.write(printable(`\nCost: ${header.cost}\nUndo: ${undo}\n`));
 }
 
 /** Takes apart an argument that names one object: `s3://BUCKET/KEY`. The key is all that follows, slashes and all. */
@@ -114,7 +115,7 @@ export function s3Object(uri: string): { bucket: string; key: string } {
 
 /** Takes apart an argument that names a bucket, or all keys in it that begin alike: `s3://BUCKET/PREFIX`. */
 export function s3Prefix(uri: string): { bucket: string; prefix: string } {
-  // A bare slash may be what is left of s3://BUCKET/$PREFIX where the variable is empty.
+  // s3://BUCKET/ is refused: with an empty variable, s3://BUCKET/$PREFIX would mean the whole bucket.
   const [, bucket, prefix = ''] = /^s3:\/\/([^/]+)(?:\/(.+))?$/s.exec(uri) ?? [];
   if (!bucket) throw new InvalidArgumentError('It is neither s3://BUCKET nor s3://BUCKET/ and more.');
   return { bucket, prefix };
@@ -225,7 +226,7 @@ async function goElsewhere({ profile, endpointUrl: url, region }: Options): Prom
 
 function end(code: number, text: string): never {
   clearProgress();
-  if (text) process.stderr.write(`${text}\n`);
+  if (text) process.stderr.write(`${printable(text)}\n`);
   process.exit(code);
 }
 
@@ -234,7 +235,7 @@ function exitCode(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   // A guard's error comes from no request and has no deeper cause.
   const guard = (error instanceof RangeError || error instanceof TypeError) && !error.cause && !failedOperation(error);
-  // So does the error of a file that was named and can't be opened.
+  // A file that was named and can't be opened is wrong usage, too.
   const { syscall } = error as NodeJS.ErrnoException;
   return guard || syscall === 'open' ? 2 : 1;
 }
@@ -258,11 +259,12 @@ function explain(error: unknown): string {
   return lines.filter(Boolean).join('\n');
 }
 
-/** S3 names few of its actions as its operations: then it is one of those that the header has. */
+/** Of S3's operations few are named as their actions: then it is one of those that the header has. */
 function likelyAction(operation: string): string {
-  const [service] = operation.split(':');
+  const likely = operation.replace(/^s3control/, 's3');
+  const [service] = likely.split(':');
   const all = header.permissions.map(({ action }) => action).filter((action) => action.startsWith(`${service}:`));
-  return all.includes(operation) ? operation : all.join(' or ') || operation;
+  return all.includes(likely) ? likely : [...new Set(all)].join(' or ') || likely;
 }
 
 /** What to do about an error, and the names or messages that call for it; the first that fits. */

@@ -1,7 +1,8 @@
 /**
  * Makes the clients. Where they go and as whom is decided by the SDK's own rules, from the environment and
  * `~/.aws`; the common options of the command line only set those variables. So `new S3Client({})` in your own
- * code behaves as these clients do. Added are only limits that the SDK leaves open, and the logs.
+ * code goes to the same place. On another server than AWS it also needs `forcePathStyle: true`, which is added here,
+ * as are limits that the SDK leaves open, the name of the cookbook for the server's logs, and ours.
  */
 import { type AnyClient, logRequests, operationName } from './wire-log.ts';
 
@@ -9,7 +10,7 @@ import { type AnyClient, logRequests, operationName } from './wire-log.ts';
 export const logging = { wire: false, calls: false };
 
 const operations = new WeakMap<object, string>();
-let latest: AnyClient | undefined;
+let first: AnyClient | undefined;
 
 /** The operation that an error came from, such as `s3:CreateBucket`; undefined if it came from no client. */
 export function failedOperation(error: unknown): string | undefined {
@@ -37,10 +38,10 @@ export function connect<Client extends AnyClient, Settings extends unknown[]>(
     ...(overrides as object),
   };
   const client = new Client(...([settings] as unknown as Settings));
-  latest = client;
+  first ??= client;
 
-  // Other servers than AWS rarely have a host name for each bucket, so the bucket goes into the path there.
-  // A function, for only the SDK's own rules tell whether that is so, and it asks a copy of these settings for it.
+  // Other servers than AWS rarely have a host name for each bucket, so the bucket goes into the path there. A
+  // function, for the SDK finds out only with a request whether it goes to such a server.
   const { config } = client;
   if (config.forcePathStyle === false) {
     const custom = async () => config.isCustomEndpoint === true || !!(await config.serviceConfiguredEndpoint());
@@ -62,12 +63,12 @@ export function connect<Client extends AnyClient, Settings extends unknown[]>(
 
 /** Whose resources a client works on, in words, for a question before something is lost or costs. */
 export async function describeTarget(): Promise<string> {
-  const { accessKeyId } = (await latest?.config.credentials()) ?? {};
-  const region = await latest?.config.region();
-  // Somebody else's server has no accounts to ask for, and must not make us ask AWS.
-  const endpoint = await latest?.config.serviceConfiguredEndpoint();
-  if (endpoint) return `${endpoint}, access key ${accessKeyId}, region ${region}`;
   const { STSClient, GetCallerIdentityCommand } = await import('@aws-sdk/client-sts');
+  const { config } = first ?? connect(STSClient);
+  const [{ accessKeyId }, region] = [await config.credentials(), await config.region()];
+  // Somebody else's server has no accounts to ask for, and must not make us ask AWS.
+  const endpoint = await config.serviceConfiguredEndpoint();
+  if (endpoint) return `${endpoint}, access key ${accessKeyId}, region ${region}`;
   const { Account } = await connect(STSClient, { region }).send(new GetCallerIdentityCommand({}));
   return `AWS, account ${Account}, region ${region}`;
 }

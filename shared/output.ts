@@ -26,10 +26,10 @@ export function print(result: object, formats: Formats = {}): void {
   else {
     const rows = result.map((row) => cells(row, formats));
     const table = align([(rows[0] ?? []).map(([name]) => name), ...rows.map((row) => row.map(([, value]) => value))]);
-    const widest = Math.max(...table.split('\n').map((line) => stringWidth(line)));
     // A table that the terminal would break is a list of records instead.
-    const fits = !process.stdout.isTTY || widest <= process.stdout.columns;
-    console.log(fits ? table : rows.map(align).join('\n\n'));
+    const { isTTY, columns } = process.stdout;
+    const isBroken = isTTY && table.split('\n').some((line) => stringWidth(line) > columns);
+    console.log(isBroken ? rows.map(align).join('\n\n') : table);
   }
 }
 
@@ -57,7 +57,7 @@ export function bytes(size: number | null): string {
 /** Tells people, on standard error and only on a terminal, of what they should know and a program need not. */
 export function warn(text: string): void {
   clearProgress();
-  if (process.stderr.isTTY) process.stderr.write(`${text}\n`);
+  if (process.stderr.isTTY) process.stderr.write(`${printable(text)}\n`);
 }
 
 /** Takes the line of progress away, so that something that stays can be written. */
@@ -67,8 +67,8 @@ export function clearProgress(): void {
 
 /** Pads the cells of each column to the width that the widest takes on a screen. */
 function align(rows: string[][]): string {
-  const width = (column: number) => Math.max(...rows.map((row) => stringWidth(row[column] ?? '')));
-  const widths = (rows[0] ?? []).map((_, column) => width(column));
+  const widest = (column: number) => rows.reduce((most, row) => Math.max(most, stringWidth(row[column] ?? '')), 0);
+  const widths = (rows[0] ?? []).map((_, column) => widest(column));
   const pad = (cell: string, column: number) => cell + ' '.repeat((widths[column] ?? 0) - stringWidth(cell));
   return rows.map((row) => row.map(pad).join('  ').trimEnd()).join('\n');
 }
@@ -84,8 +84,12 @@ function text(value: unknown): string {
   if (value === false) return 'no';
   if (value instanceof Date) return `${value.toISOString().slice(0, 19).replace('T', ' ')} UTC`;
   if (Array.isArray(value)) return value.map(text).join(', ') || '-';
-  // A name that holds control characters must not be able to drive the reader's terminal.
-  return String(value).replace(/\p{Cc}/gu, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
+  return printable(String(value)).replaceAll('\n', '\\x0a');
+}
+
+/** Spells out control characters but line feeds: the name of a thing must not be able to drive the reader's terminal. */
+export function printable(text: string): string {
+  return text.replace(/[^\P{Cc}\n]/gu, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
 }
 
 /** `instanceId` → `instance id` */

@@ -51,7 +51,7 @@
  * @undo npx tsx recipes/setup/09-clean-up.ts {instanceId} --local --yes
  * @emulator LocalStack keeps user data and runs nothing. The tests hand every bundle to cloud-init itself, and check
  * the scripts with shellcheck.
- * @book ec2.run_instances
+ * @book ec2.run_instances → RunInstancesCommand
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/user-data.html
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html
  */
@@ -245,6 +245,7 @@ recipe(import.meta, (command) =>
     .option('--subnet-id <id>', 'subnet (default: one of the default VPC)')
     .addOption(yes)
     .action(async (paths, { namespace, ...options }) => {
+      const [ec2, ssm] = [connect(EC2Client), connect(SSMClient)];
       const { instanceProfile = paths.length > 0 ? undefined : 'paws', seconds = local() ? 0 : 300 } = options;
       const files = paths.length > 0 ? await readBootFiles(paths) : diskUsageFiles(namespace);
       const { bytes: userData, secrets } = makeUserData(files);
@@ -253,7 +254,7 @@ recipe(import.meta, (command) =>
       const isSmall = /\.(nano|micro|small)$/.test(options.instanceType);
       if (!isSmall && !local()) await confirm(`A ${options.instanceType} may cost dollars an hour. Launch one?`);
       const more = { userData, instanceProfile, seconds, tags: tags(), signal: interrupted(), onProgress: progress };
-      const result = await runScriptAtBoot(connect(EC2Client), connect(SSMClient), { ...options, ...more });
+      const result = await runScriptAtBoot(ec2, ssm, { ...options, ...more });
       print(result);
       sayUndo(result);
     }),

@@ -47,7 +47,7 @@
  * @cost each older version is billed as an object of its own: $0.023 a GB a month in us-east-1 (S3 Standard, 2026)
  * @undo npx tsx recipes/s3/11-prevent-deletion.ts {bucket} --suspend --local --yes
  * @emulator LocalStack takes any device and code. The tests look at the header that is sent.
- * @book bucket.configure_versioning
+ * @book bucket.configure_versioning → PutBucketVersioningCommand
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutBucketVersioning.html
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/MultiFactorAuthenticationDelete.html
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/DeletingObjectsfromVersioningSuspendedBuckets.html
@@ -154,10 +154,11 @@ recipe(import.meta, (command) =>
     .option('--mfa-code <code>', 'the six digits that it shows now')
     .addOption(yes)
     .action(async (bucket, { suspend, mfaDelete, ...mfa }) => {
+      const s3 = connect(S3Client);
       const root = `Only the root user's access keys, over HTTPS, can turn MFA delete ${mfaDelete}.`;
       if (mfaDelete) await confirm(`${root} While it is on, nobody else deletes versions in ${bucket}. Go on?`);
       if (suspend) await confirm(`Suspend versioning of ${bucket}? What is overwritten or deleted then can be lost.`);
-      const result = await preventDeletion(connect(S3Client), {
+      const result = await preventDeletion(s3, {
         bucket,
         versioning: suspend && 'Suspended',
         mfaDelete: mfaDelete && mfaDelete === 'on',

@@ -1,5 +1,5 @@
 /** The command line that every recipe has, seen from outside: what is printed where, and with which exit code. */
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer, type RequestListener } from 'node:http';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
@@ -238,13 +238,18 @@ test("a question names the service's own endpoint, from the environment or from 
   const config = `${folder}/services`;
   writeFileSync(config, '[default]\nservices = lab\n[services lab]\ns3 =\n  endpoint_url = http://127.0.0.1:8\n');
   const type: [string, string][] = [['[y/N] ', 'n\r']];
-  const [environment, lab] = await Promise.all([
+  const [environment, lab, later, early] = await Promise.all([
     inTerminal(`${probe} confirm`, type, { env: { ...keys, AWS_ENDPOINT_URL_S3: 'http://127.0.0.1:9' } }),
     inTerminal(`${probe} confirm`, type, { env: { ...keys, AWS_CONFIG_FILE: config } }),
+    inTerminal(`${probe} askLater`, type, { env: { ...keys, AWS_ENDPOINT_URL_S3: 'http://127.0.0.1:9' } }),
+    inTerminal(`${probe} askEarly`, type, { env: { ...keys, AWS_ENDPOINT_URL: 'http://127.0.0.1:9' } }),
   ]);
   const rest = `access key ${keys.AWS_ACCESS_KEY_ID}, region eu-west-1\n`;
   expect(environment.screen).toContain(`On http://127.0.0.1:9, ${rest}`);
   expect(lab.screen).toContain(`On http://127.0.0.1:8, ${rest}`);
+  // Of several clients the first one is the command's own, and names can't move the cursor.
+  expect(later.screen).toContain(`On http://127.0.0.1:9, ${rest}Delete a\\x0d\\x1b[2Kb\nand c? [y/N] `);
+  expect(early.screen).toContain(`On http://127.0.0.1:9, ${rest}`);
 });
 
 test('progress goes to a terminal only, and pipes get no escape sequence', async () => {
@@ -287,12 +292,14 @@ test('a reader that has seen enough ends the recipe quietly, a slow one gets all
   const many = (situation: string) => `${node} '${root}${file}' ${situation}`;
   const [head, headOfErrors, slow, slowOfErrors] = await Promise.all([
     run(`(${many('many')}; echo "ended with $?" >&2) | head -1`),
-    run(`((${many('chatty')} 2>&1; echo "ended with $?" >&3) | head -1) 3>&2`),
+    run(`((${many('chatty')} 2>&1; echo "ended with $?" >&3) | head -1) 3>&2`, { env: { CHATTY_DONE: 'done' } }),
     run(`${many('many')} | (read -r first; sleep 1; wc -l)`),
     run(`${many('chatty')} 2>&1 | (read -r first; sleep 1; wc -l)`),
   ]);
   expect(head).toEqual({ code: 0, stdout: 'line  0\n', stderr: 'ended with 0\n' });
   expect(headOfErrors).toEqual({ code: 0, stdout: 'line 0\n', stderr: 'ended with 0\n' });
+  // Who stops looking at the progress does not stop the work.
+  expect(existsSync(`${folder}/done`)).toBe(true);
   expect(slow.stdout.trim()).toBe('19999');
   expect(slowOfErrors.stdout.trim()).toBe('19999');
 });
