@@ -14,6 +14,7 @@ import { homedir } from 'node:os';
 import { delimiter, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { clearProgress, progress } from './output.ts';
 
 const run = promisify(execFile);
 const version = '4.13.1';
@@ -38,7 +39,7 @@ export function localStackUrl(): string {
  *
  * However many call it at once, there is one installation and one server, which outlives this process.
  *
- * @param options.onProgress Told at each look what it waits for: ten times a second at first, later each second or less often.
+ * @param options.onProgress Told at each look what it waits for.
  * @param options.timeout How long an installed server may take to answer, in milliseconds, by default 120,000.
  * @returns The address, as from {@link localStackUrl}.
  * @throws RangeError as {@link localStackUrl} does; Error if the port is taken, no Python fits or the start fails.
@@ -81,7 +82,7 @@ export async function startLocalStack({ onProgress = (_: string) => {}, timeout 
     }
     if (!installed && existsSync(join(venv, 'bin/python'))) installed = Date.now();
     const seconds = Math.floor((Date.now() - (installed || begun)) / 1000);
-    const doing = installed ? `starting ${name}` : `installing ${name} into ${venv}, once`;
+    const doing = installed ? `starting ${name}` : `installing ${name}, once`;
     onProgress(`${doing}: ${seconds} s`);
 
     // 0 and 98 are localstack.py's words for a server that is starting already, and for a port that is taken.
@@ -89,7 +90,7 @@ export async function startLocalStack({ onProgress = (_: string) => {}, timeout 
     // A container that is just starting gets some time.
     if (code === 98 && Date.now() - begun > 10_000) throw new Error(taken);
     if (installed && Date.now() - installed > timeout) throw failure(`does not answer after ${seconds} s`);
-    // The process that is at it may fail: then it is our turn.
+    // The process that is at it may fail: every 25th look it is our turn.
     if (code !== null && turn % 25 === 24) child = launch();
     // 64 that wait must not keep the installation, or a slow start, from the processor.
     await sleep(installed ? Math.min(1000, Math.max(100, (Date.now() - installed) / 10)) : 1000);
@@ -170,9 +171,8 @@ log      ${places().log}
 Python   ${(await findPython().catch(() => null))?.path ?? 'none that fits'}`;
 }
 
-const onProgress = (text: string) => process.stderr.isTTY && process.stderr.write(`\r\x1b[K${text}`);
-const start = () => startLocalStack({ onProgress }).finally(() => onProgress(''));
-const reset = async () => (await stop()) && start();
+const start = () => startLocalStack({ onProgress: progress }).finally(clearProgress);
+const reset = () => stop().then(start);
 const logs = async () => readFileSync(places().log, 'utf8').trimEnd();
 const commands = new Map(Object.entries({ start, stop, reset, status, logs }));
 const usage = () => Promise.reject(RangeError(`usage: npm run localstack -- ${[...commands.keys()].join('|')}`));
