@@ -86,7 +86,7 @@ export function parseHeader(source: string, file: string) {
     /** What LocalStack can't prove, and what does; null if it proves all. */
     emulator,
     see: all('@see'),
-    /** The book's calls that the recipe replaces. */
+    /** The book's calls that the recipe replaces, each with what does it today: `ec2.run_instances → RunInstancesCommand`. */
     book: all('@book'),
   };
 }

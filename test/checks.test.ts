@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { parseHeader } from '../shared/header.ts';
-import { checkActions, checkFile, checkOptions, checkPermissions, examplesIn, mask } from './checks.ts';
+import { checkActions, checkBook, checkFile, checkOptions, checkPermissions, examplesIn, mask } from './checks.ts';
 import { checkOpenings, opensAccess } from './openings.ts';
 
 const file = 'recipes/s3/01-create-bucket.ts';
@@ -72,7 +72,7 @@ test.each([
     'shared/ above the line',
     '../../shared/wait.ts',
     '../../shared/cli.ts',
-    'imports more of shared/ than wait.ts, undo.ts and ssh.ts above the copy line',
+    'imports more of shared/ than wait.ts, undo.ts, ssh.ts and wire-log.ts above the copy line',
   ],
   ['printing', '  return', '  console.log(1);\n  return', 'prints, exits or reads the environment above the copy line'],
   ['an exit', '  return', '  process.exit();\n  return', 'prints, exits or reads the environment above the copy line'],
@@ -294,4 +294,14 @@ test('a call that lets the world in is seen, whatever way it does so', () => {
   expect(checkOpenings({ number: '3.12' }, [call])).toEqual([]);
   const asked = checkOpenings({ number: '3.12' }, [{ ...call, confirmed: false }]);
   expect(asked).toEqual(['s3:DeletePublicAccessBlock was not confirmed']);
+});
+
+test('a command that is said to replace a call of the book, and is not imported, is seen', () => {
+  const text = "// GetObjectCommand\nimport {\n  PutObjectCommand,\n  S3Client,\n} from '@aws-sdk/client-s3';\n";
+  const check = (...book: string[]) => checkBook({ book }, ['', text]);
+  expect(check('key.write → PutObjectCommand, S3Client', 'the debug setting')).toEqual([]);
+  expect(check('key.write → PutObjectCommand', 'key.read → GetObjectCommand, PutObject')).toEqual([
+    '@book names GetObjectCommand, which nothing imports',
+    '@book names PutObject, which nothing imports',
+  ]);
 });

@@ -30,7 +30,7 @@ export function checkFile(file: string, source: string): string[] {
   if (lines > 300) problems.push(`has ${lines} lines, over 300: split it`);
   if (below > 30) problems.push(`has ${below} lines below the copy line, over 30`);
   if (/shared\/(?!wait\.ts|undo\.ts|ssh\.ts|wire-log\.ts)/.test(copied.replace(/^\/\*\*[\s\S]*?\*\//, ''))) {
-    problems.push('imports more of shared/ than wait.ts, undo.ts and ssh.ts above the copy line');
+    problems.push('imports more of shared/ than wait.ts, undo.ts, ssh.ts and wire-log.ts above the copy line');
   }
   if (/console\.|process\.(?!platform|version)/.test(withoutComments(copied))) {
     problems.push('prints, exits or reads the environment above the copy line');
@@ -49,6 +49,15 @@ export function checkFile(file: string, source: string): string[] {
 
 function withoutComments(source: string): string {
   return source.replace(/\/\*[\s\S]*?\*\/|\/\/.*/g, '');
+}
+
+/** What replaces a call of the book is imported by the recipe, or by a file that it builds on: these are the texts of all. */
+export function checkBook({ book }: Pick<Header, 'book'>, sources: string[]): string[] {
+  const imports = sources.flatMap((source) => source.match(/^import [\s\S]*?;$/gm) ?? []).join('\n');
+  const named = book.flatMap((line) => line.split(' → ')[1]?.split(', ') ?? []);
+  return named
+    .filter((name) => !new RegExp(`\\b${name}\\b`).test(imports))
+    .map((name) => `@book names ${name}, which nothing imports`);
 }
 
 /** Exported functions need a doc comment that is whole. */

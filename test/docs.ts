@@ -3,7 +3,6 @@
  * headers. With `--check` it changes nothing, and fails when they are not as they should be.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
-import { copyPart } from '../shared/header.ts';
 import { listRecipes, type Recipe, root } from './run.ts';
 
 const chapters = { setup: '1 Setup', ec2: '2 EC2', s3: '3 S3' };
@@ -19,18 +18,13 @@ function index(recipes: Recipe[]): string {
     .join('\n\n');
 }
 
-/** The SDK commands that a recipe sends by itself: those it imports. */
-function sdkCommands(recipe: Recipe): string {
-  const imports = copyPart(recipe.source, recipe.file).match(/^import [\s\S]*?;$/gm) ?? [];
-  const names = imports
-    .filter((one) => one.includes('@aws-sdk/'))
-    .flatMap((one) => one.match(/\b\w+Command\b|\bpaginate\w+/g) ?? []);
-  return [...new Set(names.map((name) => `\`${name}\``))].join(', ');
-}
-
 function calls(recipes: Recipe[]): string {
   const rows = recipes.flatMap((recipe) =>
-    recipe.book.map((call) => `| \`${call}\` | ${link(recipe)} | ${sdkCommands(recipe)} |`),
+    recipe.book.map((line) => {
+      const [call, today = ''] = line.split(' → ');
+      const commands = today.split(', ').map((name) => name && `\`${name}\``);
+      return `| \`${call}\` | ${link(recipe)} | ${commands.join(', ')} |`;
+    }),
   );
   return `| boto, 2011 | recipe | AWS SDK for JavaScript v3 |\n|---|---|---|\n${rows.join('\n')}`;
 }

@@ -16,7 +16,7 @@
  * killed, can leave an instance whose id you never got: with tags, 1.14 finds it.
  *
  * Each run launches one more instance, with the key pair and the security group of the run before. From a new
- * address it adds a rule to the group; old rules stay. The key file stays too when all else is removed.
+ * address it adds a rule to the group; old rules stay. The undo command leaves the key file.
  *
  * Whatever your account's defaults are, the metadata service of this instance answers, and only to session tokens
  * (IMDSv2), and its root volume is encrypted, with the account's default key for EBS. Tags are set by the launch
@@ -65,7 +65,7 @@
  * @undo npx tsx recipes/setup/09-clean-up.ts {made} --local --yes
  * @emulator LocalStack boots nothing: the state is `running` at once, the address is made up and nobody answers
  * there by SSH. Logging in is shown by 2.19 against a real SSH server.
- * @book ec2.run_instances
+ * @book ec2.run_instances → RunInstancesCommand
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html
  * @see https://aws.amazon.com/ec2/pricing/on-demand/
  */
@@ -216,7 +216,7 @@ export async function launchInstance(
     const InstanceIds = [instanceId];
     const running = { until: `${instanceId} is running`, signal, onProgress };
     const { Reservations } = await waitFor(waitUntilInstanceRunning, ec2, { InstanceIds }, running);
-    // Running is not ready: the check tells when the system has come up. EC2 gives it minutes; so do we.
+    // Running is not ready: the check tells when the system has come up, which can take minutes.
     const ready = { until: `${instanceId} has passed its status checks`, seconds: 600, signal, onProgress };
     await waitFor(waitUntilInstanceStatusOk, ec2, { InstanceIds }, ready);
 

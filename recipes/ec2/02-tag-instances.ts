@@ -45,7 +45,7 @@
  * @cost nothing for tags
  * @undo nothing
  * @emulator LocalStack lists the tags of terminated instances for ever, takes `?` for one character, and no backslash.
- * @book ec2.create_tags
+ * @book ec2.create_tags → CreateTagsCommand
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Filtering.html
  */

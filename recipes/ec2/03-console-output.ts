@@ -43,7 +43,7 @@
  * @undo nothing
  * @emulator LocalStack has one and the same log of 2006 for every instance, at once. The test answers with lines as
  * cloud-init writes them.
- * @book ec2.get_console_output
+ * @book ec2.get_console_output → GetConsoleOutputCommand
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-console.html
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configure-access-to-serial-console.html
  * @see https://docs.cloud-init.io/en/latest/reference/modules.html

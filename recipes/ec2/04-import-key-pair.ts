@@ -37,7 +37,7 @@
  * @cost nothing
  * @undo npx tsx recipes/setup/09-clean-up.ts {keyPairId} --local --yes
  * @emulator LocalStack writes the fingerprint of an Ed25519 key in another form than EC2.
- * @book ec2.import_key_pair
+ * @book ec2.import_key_pair → ImportKeyPairCommand
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ImportKeyPair.html
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/verify-keys.html
  * @see https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html

@@ -40,8 +40,8 @@
  * @undo npx tsx recipes/setup/09-clean-up.ts --made-by 2.5 --all-regions --local --yes
  * @emulator LocalStack lists regions of China and GovCloud too, and answers there for us-east-1. Slow, denying and
  * throttling regions are the tests' own server in front of it.
- * @book ec2.get_all_key_pairs
- * @book ec2.import_key_pair
+ * @book ec2.get_all_key_pairs → DescribeKeyPairsCommand
+ * @book ec2.import_key_pair → ImportKeyPairCommand
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-key-pairs.html
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ImportKeyPair.html
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/delete-key-pair.html

@@ -44,8 +44,8 @@
  * @cost $0.005 an hour, about $3.65 a month, for each address, until it is released (us-east-1, October 2026)
  * @undo npx tsx recipes/setup/09-clean-up.ts {allocationId} --local --yes
  * @emulator LocalStack's addresses lead nowhere, and it leaves an instance its old Elastic IP address beside the new.
- * @book ec2.allocate_address
- * @book ec2.associate_address
+ * @book ec2.allocate_address → AllocateAddressCommand
+ * @book ec2.associate_address → AssociateAddressCommand
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_AssociateAddress.html
  * @see https://docs.aws.amazon.com/vpc/latest/userguide/vpc-eip-overview.html
  * @see https://aws.amazon.com/vpc/pricing/

@@ -45,8 +45,8 @@
  * @cost a gp3 volume is $0.08 a month for each GiB in us-east-1 (October 2026), attached or not, until it is deleted
  * @undo npx tsx recipes/setup/09-clean-up.ts {volumeId} --local --yes
  * @emulator LocalStack attaches at once, has no disks, and checks neither zone nor device name; the recipe does.
- * @book ec2.create_volume
- * @book ec2.attach_volume
+ * @book ec2.create_volume → CreateVolumeCommand
+ * @book ec2.attach_volume → AttachVolumeCommand
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_AttachVolume.html
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/device_naming.html
  * @see https://docs.aws.amazon.com/ebs/latest/userguide/identify-nvme-ebs-device.html

@@ -45,7 +45,7 @@
  * of the first snapshot all blocks that were ever written, of later ones those that have changed since
  * @undo npx tsx recipes/setup/09-clean-up.ts {snapshotIds} --local --yes
  * @emulator LocalStack copies nothing: a snapshot is complete at once, and may follow another at once.
- * @book ec2.create_snapshot
+ * @book ec2.create_snapshot → CreateSnapshotCommand, CreateSnapshotsCommand
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateSnapshot.html
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateSnapshots.html
  * @see https://docs.aws.amazon.com/ebs/latest/userguide/ebs-creating-snapshot.html

@@ -54,8 +54,8 @@
  * the pricing page (2026), which names no region. Without --size it is as large as the old one, and you are not asked
  * @undo npx tsx recipes/setup/09-clean-up.ts {volumeId} --local --yes
  * @emulator LocalStack copies no data, and has no archive and no initialization rate.
- * @book ec2.create_volume
- * @book ec2.attach_volume
+ * @book ec2.create_volume → CreateVolumeCommand
+ * @book ec2.attach_volume → AttachVolumeCommand
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateVolume.html
  * @see https://docs.aws.amazon.com/ebs/latest/userguide/ebs-restoring-volume.html
  * @see https://docs.aws.amazon.com/ebs/latest/userguide/initalize-volume.html

@@ -55,7 +55,7 @@
  * @cost as much as the original, by the hour: instance, volumes, and $0.005 for a public address (us-east-1, 2026)
  * @undo npx tsx recipes/setup/09-clean-up.ts {made} --local --yes
  * @emulator LocalStack boots nothing and copies no data; volumes from a snapshot are as encrypted as it is there.
- * @book ec2.run_instances
+ * @book ec2.run_instances → RunInstancesCommand
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html
  * @see https://repost.aws/knowledge-center/cloudformation-root-volume-property
  * @see https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_use_passrole.html

@@ -36,8 +36,8 @@
  * @undo nothing
  * @emulator LocalStack lists regions of China and GovCloud too, and answers there for us-east-1, so instances of
  * us-east-1 are found several times. Slow, denying and throttling regions are the tests' own server in front of it.
- * @book boto.ec2.regions
- * @book ec2.get_all_instances
+ * @book boto.ec2.regions → DescribeRegionsCommand
+ * @book ec2.get_all_instances → paginateDescribeInstances
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstances.html
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_GetManagedResourceVisibility.html
  * @see https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html

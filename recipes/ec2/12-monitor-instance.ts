@@ -46,9 +46,9 @@
  * @undo nothing
  * @emulator LocalStack measures no instances and can't switch monitoring: the tests put metrics of an instance there,
  * and answer MonitorInstances and UnmonitorInstances themselves.
- * @book ec2.monitor_instances
- * @book cloudwatch.list_metrics
- * @book cloudwatch.get_metric_statistics
+ * @book ec2.monitor_instances → MonitorInstancesCommand
+ * @book cloudwatch.list_metrics → paginateListMetrics
+ * @book cloudwatch.get_metric_statistics → paginateGetMetricData
  * @see https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_GetMetricData.html
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/viewing_metrics_with_cloudwatch.html
  * @see https://aws.amazon.com/cloudwatch/pricing/

@@ -53,7 +53,7 @@
  * million requests to a web server (2026)
  * @undo npx tsx recipes/setup/09-clean-up.ts {made} --local --yes
  * @emulator LocalStack sends no mail, so nobody can confirm, and delivers to queues that have no policy.
- * @book cloudwatch.create_alarm
+ * @book cloudwatch.create_alarm → PutMetricAlarmCommand
  * @see https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html
  * @see https://aws.amazon.com/cloudwatch/pricing/
  * @see https://repost.aws/knowledge-center/cloudwatch-configure-alarm-sns

@@ -42,7 +42,7 @@
  * deleted: stop storing; CloudWatch drops the data after 15 months.
  * @undo nothing
  * @emulator LocalStack shows data at once, and takes those that CloudWatch refuses: NaN, over 1,000 in a call
- * @book cloudwatch.put_metric_data
+ * @book cloudwatch.put_metric_data → PutMetricDataCommand
  * @see https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricData.html
  * @see https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/publishingMetrics.html
  * @see https://aws.amazon.com/cloudwatch/pricing/

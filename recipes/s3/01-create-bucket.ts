@@ -17,8 +17,8 @@
  *
  * Why look first? In us-east-1 creating your own bucket again succeeds and resets its access control list;
  * elsewhere it is the error `BucketAlreadyOwnedByYou`. HeadBucket alone is no substitute: it answers 200 for somebody
- * else's bucket that you may read. For a while after you delete a bucket it can still be in the list; then nothing is
- * created here, and the next call gets `NoSuchBucket`. Creating it again can fail with `OperationAborted`.
+ * else's bucket that you may read. A bucket that was deleted a moment ago can still be in the list: then `created` is false,
+ * and your next call gets `NoSuchBucket`. Creating it again can fail with `OperationAborted`.
  *
  * A new bucket is private without further calls: since April 2023 Block Public Access is on and access control
  * lists are off in every new bucket, and objects are encrypted with S3's own keys. Within your account, policies
@@ -37,7 +37,7 @@
  * @permission s3:TagResource on arn:aws:s3:::BUCKET
  * @cost nothing until you store something; from the account's 2,001st bucket on a few cents a month each
  * @undo npx tsx recipes/setup/09-clean-up.ts s3://{bucket} --local --yes
- * @book s3.create_bucket
+ * @book s3.create_bucket → CreateBucketCommand
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
  */

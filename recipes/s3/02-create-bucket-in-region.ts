@@ -44,7 +44,7 @@
  * @undo npx tsx recipes/setup/09-clean-up.ts s3://{bucket} --local --yes
  * @emulator LocalStack takes any region, and lets a client of any region use any bucket: what S3 answers then is
  *   played by the tests.
- * @book s3.create_bucket
+ * @book s3.create_bucket → CreateBucketCommand
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadBucket.html
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucketConfiguration.html
  * @see https://docs.aws.amazon.com/accounts/latest/reference/manage-acct-regions.html

@@ -53,7 +53,7 @@
  * @undo npx tsx recipes/setup/16-delete-resource.ts s3://{bucket}/{key} --local --yes
  * @emulator LocalStack lets anybody read everything, so there it is not asked without credentials; versitygw answers
  *   403. LocalStack takes any KMS key, one that does not exist too.
- * @book key.set_contents_from_string
+ * @book key.set_contents_from_string → PutObjectCommand
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-key.html

@@ -51,7 +51,7 @@
  * @undo npx tsx recipes/setup/16-delete-resource.ts s3://{bucket}/{key} --local --yes
  * @emulator LocalStack and versitygw keep values encoded as they came; S3 decodes and encodes again. LocalStack has no
  *   limit of 2 KB, versitygw has.
- * @book key.set_metadata
+ * @book key.set_metadata → PutObjectCommand
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/annotations-overview.html

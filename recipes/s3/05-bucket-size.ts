@@ -55,7 +55,7 @@
  * @emulator LocalStack has STANDARD for every version's class, and lists all versions of a bucket without versioning in
  *   one page. It mixes encoded and plain keys in lists: uploads to keys with + or % are not found there, nor the next page
  *   after a key that needs encoding.
- * @book bucket.list
+ * @book bucket.list → ListObjectsV2Command
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/ListingKeysUsingAPIs.html
  */

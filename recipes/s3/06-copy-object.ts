@@ -66,7 +66,7 @@
  * @undo npx tsx recipes/setup/16-delete-resource.ts s3://{bucket}/{key} --local --yes
  * @emulator LocalStack ignores IfMatch of the destination, drops Expires in a copy, and has one region's servers for
  *   all: what is sent is compared there.
- * @book key.copy
+ * @book key.copy → CopyObjectCommand, UploadPartCopyCommand
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/CopyingObjectsMPUapi.html
  */

@@ -57,7 +57,7 @@
  *   reading it costs, and the rest of its least days (3.9); in a bucket with versions the storage of one more
  * @undo nothing
  * @emulator LocalStack ignores IfMatch in a copy: what is sent is compared. It does not count the 2 KB.
- * @book key.copy
+ * @book key.copy → CopyObjectCommand
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
  */

@@ -59,7 +59,7 @@
  * @undo npx tsx recipes/s3/08-access-logs.ts {bucket} --off --local
  * @emulator LocalStack and versitygw deliver no logs, and LocalStack holds nobody to a bucket policy: what is tested is
  *   the settings, and the judgement of policies by examples.
- * @book bucket.enable_logging, bucket.disable_logging
+ * @book bucket.enable_logging, bucket.disable_logging → PutBucketLoggingCommand
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/enable-server-access-logging.html
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/troubleshooting-server-access-logging.html
  */

@@ -63,7 +63,7 @@
  * @cost what it says before it asks: a request, reading, the rest of the old class's minimum time, and then the storage
  * @undo nothing
  * @emulator LocalStack keeps the class and refuses archived objects until they are restored; it bills nothing.
- * @book key.change_storage_class
+ * @book key.change_storage_class → CopyObjectCommand
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-class-intro.html
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects.html
  * @see https://aws.amazon.com/s3/pricing/

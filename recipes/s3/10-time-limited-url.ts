@@ -48,7 +48,7 @@
  * @cost nothing; each use of the URL is a request of yours, and what is downloaded is traffic of yours
  * @undo nothing
  * @emulator LocalStack checks neither the signature nor the end. Tested with versitygw, which does.
- * @book key.generate_url
+ * @book key.generate_url → getSignedUrl
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadBucket.html
  */

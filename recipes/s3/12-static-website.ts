@@ -60,7 +60,7 @@
  * for 1,000 requests in us-east-1 (2026)
  * @undo npx tsx recipes/s3/12-static-website.ts {bucket} --off --local --yes
  * @emulator LocalStack has no Block Public Access and shows private pages too.
- * @book bucket.configure_website
+ * @book bucket.configure_website → PutBucketWebsiteCommand
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/WebsiteHosting.html
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/access-control-block-public-access.html
  * @see https://docs.aws.amazon.com/general/latest/gr/s3.html#s3_website_region_endpoints

@@ -54,7 +54,7 @@
  * @cost $0.023 a GB a month in us-east-1 until you delete it, stored parts too, and $0.005 for a thousand parts
  * @undo npx tsx recipes/setup/16-delete-resource.ts s3://{bucket}/{key} --local --yes
  * @emulator LocalStack lists uploads to keys with + or % under another name, so these are not found and begin again.
- * @book bucket.initiate_multipart_upload
+ * @book bucket.initiate_multipart_upload → CreateMultipartUploadCommand
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
  */

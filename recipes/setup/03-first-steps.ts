@@ -47,7 +47,7 @@
  * @undo nothing
  * @emulator LocalStack takes any secret, session and region. Moto server checks secrets; AWS's answers to the rest
  *   are the tests' own.
- * @book ec2.get_all_zones
+ * @book ec2.get_all_zones → DescribeAvailabilityZonesCommand
  * @see https://docs.aws.amazon.com/sdk-for-javascript/v3/developer-guide/setting-credentials-node.html
  * @see https://docs.aws.amazon.com/AmazonS3/latest/developerguide/SOAPServiceOps.html
  */

@@ -57,8 +57,8 @@
  * @cost nothing
  * @undo nothing
  * @emulator LocalStack takes any keys. The tests use it for EC2, and versitygw for S3, which checks them.
- * @book boto.connect_euca
- * @book boto.connect_walrus
+ * @book boto.connect_euca → EC2Client
+ * @book boto.connect_walrus → S3Client
  * @see https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
  * @see https://docs.aws.amazon.com/sdkref/latest/guide/feature-dataintegrity.html
  * @see https://docs.aws.amazon.com/sdkref/latest/guide/file-format.html

@@ -50,7 +50,7 @@
  * @cost nothing on AWS; at Google a few requests, less than a cent
  * @undo nothing
  * @emulator LocalStack is not Google. Proven against a server that refuses what Google's documentation and users tell.
- * @book boto.connect_gs
+ * @book boto.connect_gs → S3Client
  * @see https://cloud.google.com/storage/docs/aws-simple-migration
  * @see https://cloud.google.com/storage/docs/xml-api/put-bucket-create
  * @see https://cloud.google.com/storage/docs/authentication/managing-hmackeys

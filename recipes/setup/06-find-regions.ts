@@ -39,7 +39,7 @@
  * @undo nothing
  * @emulator LocalStack lists three partitions as one, has no region that was opted in to and takes a misspelt one.
  *   AWS's answers to those are the tests' own.
- * @book boto.ec2.regions, boto.ec2.connect_to_region
+ * @book boto.ec2.regions, boto.ec2.connect_to_region → DescribeRegionsCommand, EC2Client
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeRegions.html
  * @see https://docs.aws.amazon.com/accounts/latest/reference/manage-acct-regions.html
  * @see https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_temp_enable-regions.html
