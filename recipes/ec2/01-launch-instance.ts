@@ -159,7 +159,7 @@ export async function launchInstance(
   try {
     signal?.throwIfAborted();
     onProgress?.('preparing key pair and security group');
-    const { keyPairId, created, imported } = await createKeyPair(ec2, { keyName, file: keyFile, tags });
+    const { keyPairId, created, imported } = await createKeyPair(ec2, { keyName, file: keyFile, tags, signal });
     if (created) made.push({ id: keyFile, remove: () => rm(keyFile) });
     if (created || imported) {
       made.push({
@@ -211,7 +211,7 @@ export async function launchInstance(
       }),
     );
     const instanceId = Instances[0]?.InstanceId as string;
-    made.push({ id: instanceId, remove: () => terminateInstance(ec2, { instanceId, onProgress }) });
+    made.push({ id: instanceId, remove: () => terminateInstance(ec2, { instanceId, isNew: true, onProgress }) });
 
     const InstanceIds = [instanceId];
     const running = { until: `${instanceId} is running`, signal, onProgress };

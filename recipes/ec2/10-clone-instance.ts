@@ -165,7 +165,7 @@ export async function cloneInstance(
       }),
     );
     const instanceId = Instances[0]?.InstanceId as string;
-    made.push({ id: instanceId, remove: () => terminateInstance(ec2, { instanceId, onProgress }) });
+    made.push({ id: instanceId, remove: () => terminateInstance(ec2, { instanceId, isNew: true, onProgress }) });
 
     const InstanceIds = [instanceId];
     const running = { until: `${instanceId} is running`, signal, onProgress };

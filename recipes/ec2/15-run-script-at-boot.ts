@@ -161,7 +161,7 @@ export async function runScriptAtBoot(
   const made: Made[] = [];
   try {
     const instanceId = await launch(ec2, input, { seconds: profileSeconds, signal, onProgress });
-    made.push({ id: instanceId, remove: () => terminateInstance(ec2, { instanceId, onProgress }) });
+    made.push({ id: instanceId, remove: () => terminateInstance(ec2, { instanceId, isNew: true, onProgress }) });
     const InstanceIds = [instanceId];
     const running = { until: `${instanceId} is running`, signal, onProgress };
     await waitFor(waitUntilInstanceRunning, ec2, { InstanceIds }, running);

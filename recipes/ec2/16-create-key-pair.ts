@@ -50,6 +50,7 @@ import {
   type KeyType,
 } from '@aws-sdk/client-ec2';
 import ssh2 from 'ssh2';
+import { type Made, undo } from '../../shared/undo.ts';
 
 export interface CreatedKeyPair {
   keyName: string;
@@ -70,6 +71,7 @@ export interface CreatedKeyPair {
  * @param options.file - Where the private key is, or is saved with mode 0600; its folder is made if need be.
  * @param options.keyType - Of a new pair: `ed25519`, the default, or `rsa`.
  * @param options.tags - Tags to put on a key pair that is created or imported. None by default.
+ * @param options.signal - Ends it before a pair is created; a pair that is being created is saved.
  * @returns The key pair, and what had to be done.
  * @throws Error when EC2's key pair and the file don't belong together, when EC2 has the pair but the file is missing,
  *   or when the file is no private key without a passphrase.
@@ -87,7 +89,8 @@ export async function createKeyPair(
     file,
     keyType = 'ed25519',
     tags = {},
-  }: { keyName: string; file: string; keyType?: KeyType; tags?: Record<string, string> },
+    signal,
+  }: { keyName: string; file: string; keyType?: KeyType; tags?: Record<string, string>; signal?: AbortSignal },
 ): Promise<CreatedKeyPair> {
   const Tags = Object.entries(tags).map(([Key, Value]) => ({ Key, Value }));
   const TagSpecifications = Tags.length > 0 ? [{ ResourceType: 'key-pair' as const, Tags }] : undefined;
@@ -118,19 +121,24 @@ export async function createKeyPair(
 
   // 'wx' opens a file only if it is new, even if another program makes it at this moment.
   await mkdir(dirname(file), { recursive: true, mode: 0o700 });
+  signal?.throwIfAborted();
   const handle = await open(file, 'wx', 0o600);
-  let keyPairId: string | undefined;
+  const made: Made[] = [{ id: file, remove: () => rm(file) }];
   try {
+    // Without the signal: EC2 would have a key pair, and nobody its private key.
     const pair = await ec2.send(new CreateKeyPairCommand({ KeyName: keyName, KeyType: keyType, TagSpecifications }));
-    keyPairId = pair.KeyPairId;
+    const keyPairId = pair.KeyPairId as string;
+    made.unshift({ id: keyPairId, remove: () => ec2.send(new DeleteKeyPairCommand({ KeyName: keyName })) });
     await handle.writeFile(pair.KeyMaterial as string);
     await handle.sync();
-    return { keyName, keyPairId: keyPairId as string, file, created: true, imported: false };
+    return { keyName, keyPairId, file, created: true, imported: false };
   } catch (error) {
+    const { name, $metadata } = error as Error & { $metadata?: { attempts?: number } };
+    if (name === 'InvalidKeyPair.Duplicate' && ($metadata?.attempts ?? 1) > 1) {
+      (error as Error).message += `: it was made, but the answer with its private key was lost; delete ${keyName}`;
+    }
     // A key pair without its private key only blocks the name.
-    await rm(file);
-    if (keyPairId) await ec2.send(new DeleteKeyPairCommand({ KeyName: keyName }));
-    throw error;
+    throw await undo(made, error);
   } finally {
     await handle.close();
   }
@@ -154,6 +162,7 @@ async function readPublicKey(file: string): Promise<string | undefined> {
   if (text === undefined) return undefined;
   const key = ssh2.utils.parseKey(text);
   if (key instanceof Error) throw new Error(`${file} can't be read as a private key: ${key.message}`);
+  if (!key.isPrivateKey()) throw new Error(`${file} is a public key: name the file of its private half`);
   return `${key.type} ${key.getPublicSSH().toString('base64')}`;
 }
 
@@ -163,19 +172,23 @@ function withoutComment(publicKey: string): string {
 
 // ---- command line: leave out when copying ----
 import { homedir } from 'node:os';
-import { connect, print, recipe, sayUndo, tags } from '../../shared/cli.ts';
+import { Option } from '@commander-js/extra-typings';
+import { connect, interrupted, print, recipe, sayUndo, tags } from '../../shared/cli.ts';
 
 recipe(import.meta, (command) =>
   command
     .option('--key-name <name>', 'name of the key pair', 'paws')
     .option('--file <path>', 'file of the private key (default: ~/.ssh/NAME.pem)')
-    .option('--key-type <type>', 'ed25519 or rsa', 'ed25519')
+    .addOption(
+      new Option('--key-type <type>', 'type of a new key (default: ed25519)').choices(['ed25519', 'rsa'] as const),
+    )
     .action(async ({ keyName, keyType, file = `${homedir()}/.ssh/${keyName}.pem` }) => {
       const result = await createKeyPair(connect(EC2Client), {
         keyName,
         file,
-        keyType: keyType as KeyType,
+        keyType,
         tags: tags(),
+        signal: interrupted(),
       });
       print(result);
       if (result.created || result.imported) sayUndo(result);

@@ -53,6 +53,7 @@ import {
   EC2Client,
   waitUntilSecurityGroupExists,
 } from '@aws-sdk/client-ec2';
+import { undo } from '../../shared/undo.ts';
 import { waitFor } from '../../shared/wait.ts';
 
 export interface AllowedSsh {
@@ -106,7 +107,8 @@ export async function allowSsh(
       ],
     }),
   );
-  const existing = SecurityGroups[0]?.GroupId;
+  // A name with * in it would match others, too.
+  const existing = SecurityGroups.find(({ GroupName }) => GroupName === groupName)?.GroupId;
   const GroupId = existing ?? (await createGroup(ec2, groupName, vpc, tags));
   const result = { groupId: GroupId, groupName, vpcId: vpc, cidr: network, created: !existing };
 
@@ -129,8 +131,8 @@ export async function allowSsh(
   } catch (error) {
     if ((error as Error).name === 'InvalidPermission.Duplicate') return { ...result, ruleId: null };
     // A group that lets nobody in is of no use: don't leave it behind.
-    if (!existing) await ec2.send(new DeleteSecurityGroupCommand({ GroupId }));
-    throw error;
+    const made = [{ id: GroupId, remove: () => ec2.send(new DeleteSecurityGroupCommand({ GroupId })) }];
+    throw existing ? error : await undo(made, error);
   }
 }
 
@@ -188,14 +190,26 @@ async function createGroup(ec2: EC2Client, name: string, vpc: string, tags: Reco
   return GroupId as string;
 }
 
-/** The CIDR as EC2 keeps it, so that a rule is recognised as the same: of IPv4, host bits are set to zero. */
+/** The CIDR as EC2 keeps it, so that a rule is recognised as the same: host bits are set to zero. */
 function networkOf(cidr: string): string {
   const [, address = '', digits = ''] = /^([^/]+)\/(\d{1,3})$/.exec(cidr) ?? [];
   const version = isIP(address);
   const bits = Number(digits);
   if (!version || bits > (version === 4 ? 32 : 128))
     throw new RangeError(`"${cidr}" is no CIDR such as 203.0.113.25/32`);
-  if (version === 6) return cidr;
+  if (version === 6) {
+    // URL writes an address the short way: 2001:db8::1.
+    const short = (text: string) => new URL(`http://[${text}]`).hostname.slice(1, -1);
+    const [head = [], tail = []] = short(address)
+      .split('::')
+      .map((part) => part.split(':').filter(Boolean));
+    const words = [...head, ...Array<string>(8 - head.length - tail.length).fill('0'), ...tail];
+    const kept = words.map((word, at) => {
+      const off = 16 - Math.min(16, Math.max(0, bits - at * 16));
+      return ((Number.parseInt(word, 16) >> off) << off).toString(16);
+    });
+    return `${short(kept.join(':'))}/${bits}`;
+  }
   const number = address.split('.').reduce((sum, byte) => sum * 256 + Number(byte), 0);
   const network = number - (number % 2 ** (32 - bits));
   return `${[24, 16, 8, 0].map((shift) => Math.floor(network / 2 ** shift) % 256).join('.')}/${bits}`;

@@ -42,6 +42,7 @@ import {
   DescribeInstancesCommand,
   EC2Client,
   TerminateInstancesCommand,
+  waitUntilInstanceExists,
   waitUntilInstanceTerminated,
 } from '@aws-sdk/client-ec2';
 import { waitFor } from '../../shared/wait.ts';
@@ -64,6 +65,7 @@ export interface TerminatedInstance extends Kept {
  *
  * @param ec2 - Of the instance's region.
  * @param options.instanceId - The instance.
+ * @param options.isNew - Launched a moment ago, so that EC2 may not know it yet. False by default.
  * @param options.signal - Aborts the wait; the instance is still terminated.
  * @param options.onProgress - Called each second with a text for people.
  * @returns The instance, and what stays of it. Of an instance that was terminated before, EC2 knows no more.
@@ -77,15 +79,23 @@ export interface TerminatedInstance extends Kept {
  */
 export async function terminateInstance(
   ec2: EC2Client,
-  { instanceId, signal, onProgress }: { instanceId: string; signal?: AbortSignal; onProgress?: (text: string) => void },
+  {
+    instanceId,
+    isNew = false,
+    signal,
+    onProgress,
+  }: { instanceId: string; isNew?: boolean; signal?: AbortSignal; onProgress?: (text: string) => void },
 ): Promise<TerminatedInstance> {
-  const kept = await findKept(ec2, { instanceId });
   const InstanceIds = [instanceId];
+  const known = { until: `${instanceId} is known to EC2`, seconds: 60, signal, onProgress };
+  if (isNew) await waitFor(waitUntilInstanceExists, ec2, { InstanceIds }, known);
+  const kept = await findKept(ec2, { instanceId });
   await ec2.send(new TerminateInstancesCommand({ InstanceIds }), { abortSignal: signal });
   await waitFor(
     waitUntilInstanceTerminated,
     ec2,
-    { InstanceIds },
+    // By a filter: an answer that is a moment old, with another state, would end the waiter for good.
+    { InstanceIds, Filters: [{ Name: 'instance-state-name', Values: ['terminated'] }] },
     {
       until: `${instanceId} is terminated`,
       // Shutdown scripts may take long.
