@@ -83,7 +83,7 @@ function describe(head: Buffer, length: number): string {
 }
 
 function headers(mark: string, all: Record<string, string>): string {
-  const secret = /session-?token|security-token|customer-key$|cookie/i;
+  const secret = /session-?token|security-token|customer-key$|cookie|x-amz-mfa$/i;
   return Object.entries(all)
     .map(([name, value]) => `${mark} ${name}: ${secret.test(name) ? '***' : value}`)
     .join('\n');
