@@ -70,7 +70,7 @@ export function json(): boolean {
   return options.json === true;
 }
 
-/** A signal that Ctrl-C and `--timeout` abort. A recipe that never asks for it is ended at once instead. */
+/** A signal that Ctrl-C, a `kill` and `--timeout` abort. A recipe that never asks for it is ended at once instead. */
 export function interrupted(): AbortSignal {
   stoppable = true;
   return stop.signal;
@@ -174,11 +174,13 @@ async function prepare(given: Options): Promise<void> {
   options = given;
   printing.json = options.json === true;
   Object.assign(logging, { wire: options.debug === true, calls: options.calls === true });
-  process.on('SIGINT', () => {
+  const interrupt = () => {
     if (!stoppable || stop.signal.aborted) end(130, 'Interrupted.');
     progress('stopping; press Ctrl-C again to end at once');
     stop.abort(new Error('Interrupted.'));
-  });
+  };
+  // The others come from whoever stops a job, and from a terminal that is closed.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, interrupt);
   if (options.timeout !== undefined) {
     const time = Number(options.timeout) * 1000;
     if (!(time > 0 && time < 2 ** 31)) throw new RangeError('--timeout takes a number of seconds above 0');

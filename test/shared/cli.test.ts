@@ -135,14 +135,17 @@ test('an interrupt ends a recipe that never asked for the signal at once', async
   });
 });
 
-test('an interrupt lets a recipe that asked for the signal undo what it made', async () => {
-  const interrupt = { signal: 'SIGINT' as const, after: 100 };
-  expect(await run(`${probe} wait`, { interrupt })).toEqual({
-    code: 130,
-    stdout: '',
-    stderr: 'waiting\nundoing\nundone\nInterrupted. the wait was ended\n',
-  });
-});
+test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)(
+  '%s lets a recipe that asked for the signal undo what it made',
+  async (signal) => {
+    const interrupt = { signal, after: 100 };
+    expect(await run(`${probe} wait`, { interrupt })).toEqual({
+      code: 130,
+      stdout: '',
+      stderr: 'waiting\nundoing\nundone\nInterrupted. the wait was ended\n',
+    });
+  },
+);
 
 test('an interrupt while something else is undone leaves the undoing alone, and is exit 130', async () => {
   const interrupt = { signal: 'SIGINT' as const, after: 20 };

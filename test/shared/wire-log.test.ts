@@ -119,14 +119,16 @@ test('a URL without port and query is shown as it is, and a body that is no text
 });
 
 test('signature, session token, customer keys and cookies are struck out of headers', async () => {
-  const { s3, shown } = client(() => ({ headers: { 'set-cookie': 'tasty', 'x-amz-s3session-token': 'fresh' } }));
+  const { s3, shown } = client(() => ({
+    headers: { 'set-cookie': 'tasty', 'x-amz-s3session-token': 'fresh', 'x-amz-mfa': 'device 654321' },
+  }));
   const key = { SSECustomerAlgorithm: 'AES256', SSECustomerKey: 'K'.repeat(32) };
   await s3.send(new PutObjectCommand({ Bucket: 'b', Key: 'k', Body: 'x', ...key }));
   expect(shown()).toMatch(/> authorization: AWS4-HMAC-SHA256 Credential=AKIA\/.*, Signature=\*\*\*\n/);
   expect(shown()).toContain('> x-amz-security-token: ***');
   expect(shown()).toContain('> x-amz-server-side-encryption-customer-key: ***');
-  expect(shown()).toContain('< set-cookie: ***\n< x-amz-s3session-token: ***');
-  for (const secret of ['IQoJb3', Buffer.from('K'.repeat(32)).toString('base64'), 'tasty', 'fresh']) {
+  expect(shown()).toContain('< set-cookie: ***\n< x-amz-s3session-token: ***\n< x-amz-mfa: ***');
+  for (const secret of ['IQoJb3', Buffer.from('K'.repeat(32)).toString('base64'), 'tasty', 'fresh', '654321']) {
     expect(shown()).not.toContain(secret);
   }
 });
