@@ -30,7 +30,7 @@
  *
  * Lifecycle rules don't delete locked versions. To delete a bucket, its locks must be over. What the lock of a version
  * is can only be seen with `s3:GetObjectRetention` and `s3:GetObjectLegalHold`; `s3:BypassGovernanceRetention` is for
- * `--release` alone. Millions of objects take S3 Batch Operations.
+ * `--release`, and to turn governance into compliance. Millions of objects take S3 Batch Operations.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @before npx tsx recipes/s3/03-store-private-data.ts s3://paws-example/report.txt "some text" --local
@@ -102,7 +102,7 @@ export interface ObjectLock {
  * @param options.enable - Turns it on, for good; a default that is there stays. False by default.
  * @param options.mode - Locks new versions so, with `days`. Turns Object Lock on, too.
  * @param options.days - For how long: 1 to 36,500.
- * @param options.release - Takes the default away. Locks on versions stay.
+ * @param options.release - Takes the default away. Locks on versions stay; an event hold, and the mode it takes, too.
  * @throws RangeError when mode and days don't go together.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObjectLockConfiguration.html
  *
@@ -116,17 +116,16 @@ export async function lockObjects(
   options: { bucket: string; enable?: boolean; mode?: LockMode; days?: number; release?: boolean },
 ): Promise<BucketLock> {
   const { bucket, enable = false, mode, days, release = false } = options;
-  if ((mode === undefined) !== (days === undefined)) throw new RangeError('mode and days go together');
-  if (mode && release) throw new RangeError('a default is set or released, not both');
-  if (days !== undefined) checkDays(days);
+  checkLock(options);
 
   const { rule, ...before } = await readBucket(s3, bucket);
   if (mode || (release && before.mode) || (enable && !before.enabled)) {
     // S3 takes Object Lock only where versioning is on.
     await preventDeletion(s3, { bucket });
-    // It replaces the whole rule: an event hold in it stays.
-    const DefaultRetention = { Mode: mode, Days: days, DefaultEventHold: rule?.DefaultEventHold };
-    const Rule = mode || rule?.DefaultEventHold ? { DefaultRetention } : undefined;
+    // It replaces the whole rule: an event hold in it stays, and takes a mode.
+    const { DefaultEventHold } = rule ?? {};
+    const DefaultRetention = { Mode: mode ?? (DefaultEventHold && rule?.Mode), Days: days, DefaultEventHold };
+    const Rule = mode || DefaultEventHold ? { DefaultRetention } : undefined;
     const ObjectLockConfiguration = { ObjectLockEnabled: 'Enabled' as const, Rule };
     await s3.send(new PutObjectLockConfigurationCommand({ Bucket: bucket, ObjectLockConfiguration }));
   }
@@ -144,8 +143,8 @@ export async function lockObjects(
  * @param options.mode - Locks it so, until `retainUntil`: a lock can be prolonged, and governance become compliance.
  * @param options.retainUntil - Until when.
  * @param options.legalHold - Holds it without a date, or no longer. As it is by default.
- * @param options.release - Takes a lock in governance mode off.
- * @throws RangeError when mode and date don't go together, or the date is past.
+ * @param options.release - Takes a lock in governance mode off; an event hold, and the mode it takes, stay.
+ * @throws RangeError when mode and date don't go together, the date is past, or the version's id is empty.
  * @throws AccessDenied when a lock would be shortened, or released in compliance mode.
  * @throws InvalidRequest when the bucket has no Object Lock.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObjectRetention.html
@@ -168,8 +167,7 @@ export async function lockVersion(
   },
 ): Promise<ObjectLock> {
   const { bucket, key, mode, retainUntil, legalHold, release = false } = options;
-  if ((mode === undefined) !== (retainUntil === undefined)) throw new RangeError('mode and date go together');
-  if (mode && release) throw new RangeError('a version is locked or released, not both');
+  checkLock(options);
   if (retainUntil && !(retainUntil.getTime() > Date.now()))
     throw new RangeError('a lock ends at a moment that lies ahead');
 
@@ -180,11 +178,14 @@ export async function lockVersion(
   const version = { Bucket: bucket, Key: key, VersionId };
 
   if (mode || release) {
-    // It replaces all that the version has: an event hold stays.
-    const { Retention: before } = (await orNone(s3.send(new GetObjectRetentionCommand(version)))) ?? {};
-    const { EventHold, EventHoldDuration } = before ?? {};
-    const Retention = { Mode: mode, RetainUntilDate: retainUntil, EventHold, EventHoldDuration };
-    const bypass = { BypassGovernanceRetention: release || undefined };
+    // It replaces all that the version has: an event hold that is on stays, and takes a mode.
+    const { Retention: before = {} } = (await orNone(s3.send(new GetObjectRetentionCommand(version)))) ?? {};
+    const { Mode, EventHold, EventHoldDuration } = before.EventHold === 'ON' ? before : {};
+    const Retention = { Mode: mode ?? Mode, RetainUntilDate: retainUntil, EventHold, EventHoldDuration };
+    // The bypass would let a lock be shortened, too.
+    const stricter = mode === 'COMPLIANCE' && before.Mode === 'GOVERNANCE';
+    const longer = Number(retainUntil) >= Number(before.RetainUntilDate ?? 0);
+    const bypass = { BypassGovernanceRetention: release || (stricter && longer) || undefined };
     await s3.send(new PutObjectRetentionCommand({ ...version, Retention, ...bypass }));
   }
   if (legalHold !== undefined) {
@@ -200,9 +201,17 @@ export async function lockVersion(
   };
 }
 
-function checkDays(days: number): number {
-  if (Number.isInteger(days) && days >= 1 && days <= 36_500) return days;
-  throw new RangeError(`a lock holds for 1 to 36,500 days, not ${days}`);
+/** Refuses what makes sense neither for a bucket nor for a version. */
+function checkLock(
+  options: Partial<{ mode: LockMode; days: number; retainUntil: Date; release: boolean; versionId: string }>,
+): void {
+  const { mode, days, retainUntil, release = false, versionId } = options;
+  if ((mode === undefined) !== ((days ?? retainUntil) === undefined))
+    throw new RangeError('a mode and days, or a mode and a date, go together');
+  if (mode && release) throw new RangeError('a lock is set or released, not both');
+  if (days !== undefined && !(Number.isInteger(days) && days >= 1 && days <= 36_500))
+    throw new RangeError(`a lock holds for 1 to 36,500 days, not ${days}`);
+  if (versionId === '') throw new RangeError('the version has no id');
 }
 
 async function readBucket(s3: S3Client, bucket: string): Promise<BucketLock & { rule?: DefaultRetention }> {
@@ -237,19 +246,19 @@ recipe(import.meta, (command) =>
     .option('--version-id <id>', 'of this version, not the current one')
     .addOption(yes)
     .action(async ({ bucket, prefix: key }, { enable, days, legalHold, release, versionId, ...options }) => {
-      const mode = options.mode?.toUpperCase() as LockMode | undefined;
+      const [mode, hold] = [options.mode?.toUpperCase() as LockMode | undefined, legalHold && legalHold === 'on'];
       const forGood = mode === 'COMPLIANCE' ? ' Nobody, not even AWS, can shorten that or delete before.' : '';
       if (key && enable) throw new RangeError('--enable is for a bucket: s3://BUCKET');
       if (!key && (legalHold || versionId)) throw new RangeError('--legal-hold and --version-id are for an object');
+      checkLock({ mode, days, release, versionId });
       const [s3, where] = [connect(S3Client), key ? `s3://${bucket}/${key}` : `new versions in ${bucket}`];
       if (release || legalHold === 'off') await confirm(`Take the lock or legal hold off ${where}?`);
-      const retainUntil = key && days !== undefined ? new Date(Date.now() + checkDays(days) * 86_400_000) : undefined;
+      const retainUntil = key && days !== undefined ? new Date(Date.now() + days * 86_400_000) : undefined;
       const byDefault = mode ? `, and lock each new version for ${days} days in ${options.mode} mode` : '';
       const lockOne = `Lock ${where} until ${retainUntil?.toISOString()}`;
       const question = key ? lockOne : `Turn on Object Lock for ${bucket}, for good${byDefault}`;
       if (forGood || (!key && (enable || mode))) await confirm(`${question}?${forGood}`);
       if (!key) return print(await lockObjects(s3, { bucket, enable, mode, days, release }));
-      const lock = { mode, retainUntil, legalHold: legalHold && legalHold === 'on', release };
-      print(await lockVersion(s3, { bucket, key, versionId, ...lock }));
+      print(await lockVersion(s3, { bucket, key, versionId, mode, retainUntil, legalHold: hold, release }));
     }),
 );

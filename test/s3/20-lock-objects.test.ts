@@ -6,9 +6,10 @@ import {
   GetObjectLockConfigurationCommand,
   GetObjectRetentionCommand,
   PutObjectCommand,
+  type PutObjectRetentionCommandInput,
 } from '@aws-sdk/client-s3';
 import { expect, test } from 'vitest';
-import { lockObjects, lockVersion } from '../../recipes/s3/20-lock-objects.ts';
+import { type LockMode, lockObjects, lockVersion } from '../../recipes/s3/20-lock-objects.ts';
 import { emptyBucket } from '../../recipes/s3/28-empty-bucket.ts';
 import { withFaults } from '../faults.ts';
 import { testRecipe } from '../harness.ts';
@@ -159,26 +160,48 @@ test('a legal hold keeps a version without a date, beside a lock, until it is ta
   await remove(bucket, version);
 });
 
-test('an event hold that others have set stays (the answers are the test’s own)', async () => {
+test('an event hold that others have set stays, with its mode (the answers are the test’s own)', async () => {
   const bucket = await makeBucket('event', { locks: true });
   await put(bucket);
-  const DefaultEventHold = { Days: 30 };
-  const ObjectLockConfiguration = { ObjectLockEnabled: 'Enabled', Rule: { DefaultRetention: { DefaultEventHold } } };
+  const kept = { Mode: 'GOVERNANCE', DefaultEventHold: { Days: 30 } };
+  const ObjectLockConfiguration = { ObjectLockEnabled: 'Enabled', Rule: { DefaultRetention: { ...kept, Days: 7 } } };
   const inputs: object[] = [];
   const held = { EventHold: 'ON', EventHoldDuration: { Years: 1 } };
   const { client: one } = withFaults(
     s3(),
     { operation: 'GetObjectLockConfiguration', output: { ObjectLockConfiguration } },
     { operation: 'PutObjectLockConfiguration', output: {}, answered: (input) => inputs.push(input) },
-    { operation: 'GetObjectRetention', output: { Retention: { Mode: 'GOVERNANCE', ...held } } },
+    { operation: 'GetObjectRetention', times: 2, output: { Retention: { Mode: 'GOVERNANCE', ...held } } },
+    { operation: 'GetObjectRetention', output: { Retention: { Mode: 'GOVERNANCE', ...held, EventHold: 'OFF' } } },
     { operation: 'PutObjectRetention', output: {}, answered: (input) => inputs.push(input) },
   );
-  await lockObjects(one, { bucket, mode: 'GOVERNANCE', days: 1 });
+  await lockObjects(one, { bucket, mode: 'COMPLIANCE', days: 1 });
+  await lockObjects(one, { bucket, release: true });
+  await lockVersion(one, { bucket, key: 'key', release: true });
   await lockVersion(one, { bucket, key: 'key', release: true });
   expect(inputs).toMatchObject([
-    { ObjectLockConfiguration: { Rule: { DefaultRetention: { Mode: 'GOVERNANCE', Days: 1, DefaultEventHold } } } },
-    { Retention: { Mode: undefined, ...held }, BypassGovernanceRetention: true },
+    { ObjectLockConfiguration: { Rule: { DefaultRetention: { ...kept, Mode: 'COMPLIANCE', Days: 1 } } } },
+    { ObjectLockConfiguration: { Rule: { DefaultRetention: { ...kept, Days: undefined } } } },
+    { Retention: { Mode: 'GOVERNANCE', RetainUntilDate: undefined, ...held }, BypassGovernanceRetention: true },
+    { Retention: { Mode: undefined, EventHold: undefined, EventHoldDuration: undefined } },
   ]);
+});
+
+test('governance becomes compliance by the bypass, which is not used to shorten a lock', async () => {
+  const bucket = await makeBucket('stricter', { locks: true });
+  await put(bucket);
+  const seen: unknown[] = [];
+  const answered = (input: object) => seen.push((input as PutObjectRetentionCommandInput).BypassGovernanceRetention);
+  const { client: one } = withFaults(s3(), { operation: 'PutObjectRetention', output: {}, answered });
+  const until = tomorrow();
+  const lock = (mode: LockMode, seconds: number) =>
+    lockVersion(one, { bucket, key: 'key', mode, retainUntil: new Date(until.getTime() + seconds * 1000) });
+  await lock('COMPLIANCE', 0);
+  await lockVersion(client, { bucket, key: 'key', mode: 'GOVERNANCE', retainUntil: until });
+  await lock('GOVERNANCE', 1);
+  await lock('COMPLIANCE', -1);
+  await lock('COMPLIANCE', 0);
+  expect(seen).toEqual([undefined, undefined, undefined, true]);
 });
 
 test('keys of all sorts are locked and released', async () => {
@@ -231,16 +254,21 @@ test('what makes no sense is refused before anything is sent', async () => {
     await expect(lockVersion(one, { bucket, key, ...wrong }), JSON.stringify(wrong)).rejects.toThrow(RangeError);
   }
   const both = { mode, retainUntil: tomorrow(), release: true };
-  await expect(lockVersion(one, { bucket, key, ...both })).rejects.toThrow('locked or released');
+  await expect(lockVersion(one, { bucket, key, ...both })).rejects.toThrow('set or released');
+  await expect(lockVersion(one, { bucket, key, versionId: '' })).rejects.toThrow('the version has no id');
   expect(sent).toEqual([]);
   for (const [options, message] of [
     ['s3://paws-example/key --enable', '--enable is for a bucket'],
     ['s3://paws-example/ --mode compliance --days 1 --yes', 'neither s3://BUCKET nor'],
     ['s3://paws-example --legal-hold on', '--legal-hold and --version-id are for an object'],
     ['s3://paws-example/key --mode governance --days soon', '1 to 36,500 days, not NaN'],
+    ['s3://paws-example --mode governance --days soon', '1 to 36,500 days, not NaN'],
+    ['s3://paws-example/key --mode compliance', 'a mode and days, or a mode and a date, go together'],
+    ['s3://paws-example/key --version-id "" --release', 'the version has no id'],
+    ['s3://paws-example --version-id "" --release', 'the version has no id'],
   ]) {
     const result = await run(`npx tsx ${file} ${options} --local`);
-    expect(result).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining(message as string) });
+    expect(result, options).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining(message as string) });
   }
 });
 
