@@ -90,7 +90,7 @@ export interface RestoredVersion {
  * @param options.key - Key of the object, deleted or not.
  * @param options.versionId - The version to restore. By default the newest one that isn't current.
  * @param options.signal - Stops it; a copy that S3 has begun may be made all the same.
- * @throws NoSuchVersion when there is none.
+ * @throws RangeError when the version's id is empty; NoSuchVersion when there is none.
  * @throws Error when versioning is not on, or the version is a delete marker.
  * @throws InvalidObjectState or ObjectNotInActiveTierError when the version is archived.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
@@ -104,6 +104,7 @@ export async function restoreVersion(
   s3: S3Client,
   { bucket, key, versionId, signal }: { bucket: string; key: string; versionId?: string; signal?: AbortSignal },
 ): Promise<RestoredVersion> {
+  if (versionId === '') throw new RangeError('the version has no id');
   const { Status } = await s3.send(new GetBucketVersioningCommand({ Bucket: bucket }), { abortSignal: signal });
   if (Status !== 'Enabled') {
     throw new Error(
@@ -222,7 +223,7 @@ recipe(import.meta, (command) =>
     .option('--previous', 'restore the newest version that is not the current one')
     .action(async ({ bucket, key }, { versionId, previous }) => {
       const [s3, signal] = [connect(S3Client), interrupted()];
-      if (versionId || previous) {
+      if (versionId !== undefined || previous) {
         print(await restoreVersion(s3, { bucket, key, versionId, signal }));
         return;
       }

@@ -173,6 +173,9 @@ test('a version that is not there and a marker are errors, and nothing is writte
     message: 'key has no version nothing.',
   });
   await expect(restore(marker)).rejects.toThrow(`${marker} of key is a delete marker`);
+  await expect(restore('')).rejects.toThrow(RangeError);
+  const empty = await run(`npx tsx ${file} s3://paws-example-refused/key --local --version-id ""`);
+  expect(empty).toMatchObject({ code: 2, stdout: '', stderr: 'Error: the version has no id\n' });
   expect(await collect({ bucket })).toHaveLength(2);
   const unknown = await run(`npx tsx ${file} s3://paws-example-nowhere/key --local --version-id x`);
   expect(unknown).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('NoSuchBucket') });
