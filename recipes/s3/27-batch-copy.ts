@@ -47,8 +47,11 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
 import { GetObjectCommand, HeadObjectCommand, paginateListObjectsV2, S3Client } from '@aws-sdk/client-s3';
-import { CreateJobCommand, DescribeJobCommand, S3ControlClient } from '@aws-sdk/client-s3-control';
+import { CreateJobCommand, DescribeJobCommand, type JobDescriptor, S3ControlClient } from '@aws-sdk/client-s3-control';
 import { type CopyJob, isInventory, type Place, reportPrefix } from './27-helpers/batch-copy-role.ts';
+
+/** When jobs were created here: S3 may not know them for a moment. */
+const createdAt = new Map<string, number>();
 
 export interface BatchCopy {
   jobId: string;
@@ -96,7 +99,7 @@ export async function createCopyJob(
   if (!partition) throw new RangeError(`roleArn takes arn:aws:iam::…:role/…, not "${roleArn}"`);
   const Tags = Object.entries(tags).map(([Key, Value]) => ({ Key, Value }));
   const arn = ({ bucket }: Place) => `arn:${partition}:s3:::${bucket}`;
-  const { JobId } = await s3control.send(
+  const { JobId = '' } = await s3control.send(
     new CreateJobCommand({
       AccountId: accountId,
       ClientRequestToken: randomUUID(),
@@ -128,7 +131,8 @@ export async function createCopyJob(
       Tags: Tags.length > 0 ? Tags : undefined,
     }),
   );
-  return JobId as string;
+  createdAt.set(JobId, Date.now());
+  return JobId;
 }
 
 /**
@@ -143,7 +147,7 @@ export async function createCopyJob(
  * @param options.onProgress - Called with a text for people each time.
  * @returns How it ended, and what failed.
  * @throws NotFoundException when there is no such job; Error with S3's reason when the job as a whole failed, or
- *   when it waits to be confirmed.
+ *   when it waits to be confirmed; what its report can't be read for, with how it ended.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_control_DescribeJob.html
  *
  * @example
@@ -169,10 +173,16 @@ export async function batchCopy(
   },
 ): Promise<BatchCopy> {
   const input = { AccountId: accountId, JobId: jobId };
+  let ended = '';
   try {
     // The SDK has no waiter for jobs.
     for (;;) {
-      const { Job = {} } = await s3control.send(new DescribeJobCommand(input), { abortSignal: signal });
+      const asked = s3control.send(new DescribeJobCommand(input), { abortSignal: signal });
+      const { Job = {} } = await asked.catch((error): { Job?: JobDescriptor } => {
+        const isNew = Date.now() - (createdAt.get(jobId) ?? 0) < 30_000;
+        if (isNew && /^(NoSuchJob|NotFound(Exception)?)$/.test(error.name)) return { Job: { Status: 'New' } };
+        throw error;
+      });
       const { Status: status = '', ProgressSummary = {}, FailureReasons = [], Report } = Job;
       const { TotalNumberOfTasks: total = 0, NumberOfTasksSucceeded: succeeded = 0 } = ProgressSummary;
       const failed = ProgressSummary.NumberOfTasksFailed ?? 0;
@@ -184,19 +194,25 @@ export async function batchCopy(
       if (status === 'Suspended')
         throw new Error('The job waits to be confirmed, in the console or by `update-job-status`.');
       if (['Complete', 'Failed', 'Cancelled'].includes(status)) {
-        const where = {
-          bucket: Report?.Bucket?.split(':::')[1] ?? '',
-          prefix: `${Report?.Prefix}/job-${jobId}/results/`,
-        };
-        const examples = failed > 0 ? await readReport(s3, { ...where, signal }) : [];
-        return { jobId, status, total, succeeded, failed, examples };
+        const outcome = { jobId, status, total, succeeded, failed };
+        // Jobs that others made need not have a report.
+        const [, bucket] = Report?.Bucket?.split(':::') ?? [];
+        if (!bucket || failed === 0) return { ...outcome, examples: [] };
+        ended = `, ${inWords(outcome)}; its report was not read`;
+        const prefix = `${Report?.Prefix ? `${Report.Prefix}/` : ''}job-${jobId}/results/`;
+        return { ...outcome, examples: await readReport(s3, { bucket, prefix, signal }) };
       }
       await setTimeout(seconds * 1000, undefined, { signal });
     }
   } catch (cause) {
     const { name, message } = (signal?.aborted ? signal.reason : cause) as Error;
-    throw Object.assign(new Error(`${message} The job is ${jobId}.`, { cause }), { name });
+    const told = `${message.replace(/\.$/, '')}. The job is ${jobId}${ended}.`;
+    throw Object.assign(new Error(told, { cause }), { name });
   }
+}
+
+function inWords({ status, total, failed }: Omit<BatchCopy, 'examples'>): string {
+  return `${status}: ${failed} of ${total} failed`;
 }
 
 /** S3 makes the list of the objects itself. */
@@ -214,7 +230,7 @@ async function inventoryOf(s3: S3Client, { bucket, prefix: key }: Place, bucketA
   };
 }
 
-/** The first ten lines of a job's report: bucket, key, version, status, error code, HTTP status and message. */
+/** The first ten lines of a job's report: bucket, key, version, status, HTTP status, error code and message. */
 async function readReport(
   s3: S3Client,
   { bucket, prefix, signal }: Place & { signal?: AbortSignal },
@@ -231,8 +247,10 @@ async function readReport(
       const lines = ((await Body?.transformToString()) ?? '').split('\n').slice(0, 10);
       return lines.filter(Boolean).map((line) => {
         // Keys are URL-encoded, so that only the message, at the end, can have a comma in it.
-        const [, key = '', , , code = '', , ...message] = line.split(',').map((value) => value.replace(/^"|"$/g, ''));
-        return { key: decode(key), code, message: message.join(',') };
+        const values = line.split(',').map((value) => value.replace(/^"|"$/g, ''));
+        // AWS's list of the columns has the code before the HTTP status; its examples have them the other way round.
+        const [, key = '', , , one = '', two = '', ...message] = values;
+        return { key: decode(key), code: /^\d*$/.test(one) ? two : one, message: message.join(',') };
       });
     }
   }
@@ -264,18 +282,18 @@ recipe(import.meta, (command) =>
     .addOption(yes)
     .action(async (source, target, { roleArn = '', showRole, jobId }) => {
       if (showRole) return console.log(JSON.stringify(batchCopyRole({ source, target }), null, 2));
-      if (!roleArn && !jobId) throw new TypeError('give --role-arn; --show-role prints what the role has to be');
+      if (!(jobId ?? roleArn)) throw new RangeError('give --role-arn (see --show-role) or a --job-id');
       if (local()) throw new RangeError('LocalStack has no S3 Batch Operations');
       const [s3control, s3] = [connect(S3ControlClient), connect(S3Client)];
       const { Account: accountId = '' } = await connect(STSClient).send(new GetCallerIdentityCommand({}));
       if (!jobId) {
         await confirm(`Copy to ${target.bucket}? A job costs $0.25, a million objects some $6, and storage.`);
         const there = connect(S3Client, { region: await findBucketRegion(s3, source) });
+        interrupted(); // From here on Ctrl-C must not end it: nobody would name the job.
         jobId = await createCopyJob(s3control, there, { accountId, source, target, roleArn });
       }
       const result = await batchCopy(s3control, s3, { accountId, jobId, signal: interrupted(), onProgress: progress });
-      const { status, total, failed, examples } = result;
-      print(result, { examples: () => examples.map((one) => Object.values(one).join(' ')).join('; ') || '-' });
-      if (status !== 'Complete' || failed > 0) throw new Error(`the job is ${status}: ${failed} of ${total} failed`);
+      print(result, { examples: () => result.examples.map((one) => Object.values(one).join(' ')).join('; ') || '-' });
+      if (result.status !== 'Complete' || result.failed > 0) throw new Error(`the job is ${inWords(result)}`);
     }),
 );

@@ -3,6 +3,7 @@ import { S3ControlClient } from '@aws-sdk/client-s3-control';
 import { expect, test } from 'vitest';
 import { batchCopy, createCopyJob } from '../../recipes/s3/27-batch-copy.ts';
 import { batchCopyRole } from '../../recipes/s3/27-helpers/batch-copy-role.ts';
+import { withFaults } from '../faults.ts';
 import { testRecipe } from '../harness.ts';
 import { startProxy } from '../proxy.ts';
 
@@ -127,11 +128,12 @@ test('what can not be is refused before anything is sent', async () => {
 });
 
 test('a job is watched to its end, and the report tells what failed', async () => {
-  const line = (key: string, code: string, message: string) =>
-    `"paws-source","${key}","","failed","${code}","400","${message}"\n`;
+  const line = (key: string, code: string, message: string) => `paws-source,${key},,failed,400,${code},"${message}"\n`;
   const many = Array.from({ length: 12 }, (_, i) => line(`k${i}`, 'AccessDenied', 'Access Denied'));
   const odd = line('logs/a%2Bb+c/%F0%9F%98%80', 'InvalidRequest', 'over 5 GB, use parts');
-  await putReport(odd + line('100% cotton', 'AccessDenied', 'Access Denied') + many.join(''));
+  // In the order of AWS's own list of the columns.
+  const listed = '"paws-source","100% cotton","","failed","AccessDenied","403","Access Denied"\n';
+  await putReport(odd + listed + many.join(''));
   const { s3control } = answering(job('New', 0, 0, 0), job('Active', 20, 3, 1), job('Complete', 20, 7, 13));
   const told: string[] = [];
   const onProgress = (text: string) => told.push(text);
@@ -139,7 +141,7 @@ test('a job is watched to its end, and the report tells what failed', async () =
   expect(result).toMatchObject({ jobId, status: 'Complete', total: 20, succeeded: 7, failed: 13 });
   expect(result.examples).toHaveLength(10);
   expect(result.examples[0]).toEqual({ key: 'logs/a+b c/😀', code: 'InvalidRequest', message: 'over 5 GB, use parts' });
-  expect(result.examples[1]?.key).toBe('100% cotton');
+  expect(result.examples[1]).toEqual({ key: '100% cotton', code: 'AccessDenied', message: 'Access Denied' });
   expect(told).toEqual([
     `job ${jobId} is New: 0 of 0 copied, 0 failed`,
     `job ${jobId} is Active: 3 of 20 copied, 1 failed`,
@@ -160,11 +162,45 @@ test('a job that S3 gives up, one to be confirmed, one that is unknown, and an i
     `waits to be confirmed, in the console or by \`update-job-status\`. The job is ${jobId}.`,
   );
   const unknown = answering(Object.assign(new Error('no such job.'), { name: 'NotFoundException' }));
-  await expect(watch(unknown.s3control)).rejects.toMatchObject({ name: 'NotFoundException' });
+  const other = batchCopy(unknown.s3control, client, { accountId, jobId: 'other' });
+  await expect(other).rejects.toMatchObject({ name: 'NotFoundException' });
+  expect(unknown.sent).toHaveLength(1);
   const stop = new AbortController();
   const active = answering(job('Active', 1, 0, 0));
   setTimeout(() => stop.abort(new Error('Interrupted.')), 50);
   await expect(watch(active.s3control, stop.signal)).rejects.toThrow(`Interrupted. The job is ${jobId}.`);
+});
+
+test('a job that was created just now may be unknown yet', async () => {
+  const unknown = (name: string) => Object.assign(new Error('no such job.'), { name });
+  const lagging = answering(
+    ...[{ JobId: 'young' }, unknown('NoSuchJob'), unknown('NotFoundException')],
+    ...[job('Complete', 1, 1, 0), unknown('InternalServiceException')],
+  );
+  const source = { bucket: 'paws-source', prefix: '' };
+  const young = await createCopyJob(lagging.s3control, client, { accountId, source, target, roleArn });
+  const watch = () => batchCopy(lagging.s3control, client, { accountId, jobId: young, seconds: 0 });
+  expect(await watch()).toMatchObject({ status: 'Complete', succeeded: 1 });
+  await expect(watch()).rejects.toMatchObject({ name: 'InternalServiceException' });
+});
+
+test('how a job ended is told though it has no report, or one that can not be read', async () => {
+  const watch = (s3control: S3ControlClient, s3 = client) => batchCopy(s3control, s3, { accountId, jobId });
+  const none = answering(job('Complete', 2, 1, 1, { Report: { Enabled: false } }));
+  expect(await watch(none.s3control)).toMatchObject({ status: 'Complete', failed: 1, examples: [] });
+
+  const Prefixes: unknown[] = [];
+  const answered = (input: object) => Prefixes.push((input as { Prefix: string }).Prefix);
+  const empty = withFaults(s3(), { operation: 'ListObjectsV2', output: {}, answered });
+  const Report = { Enabled: true, Bucket: `arn:aws:s3:::${bucket}` };
+  await watch(answering(job('Complete', 2, 1, 1, { Report })).s3control, empty.client);
+  expect(Prefixes).toEqual([`job-${jobId}/results/`]);
+
+  const denied = withFaults(s3(), { operation: 'ListObjectsV2', error: 'AccessDenied' });
+  await expect(watch(answering(job('Complete', 2, 1, 1)).s3control, denied.client)).rejects.toMatchObject({
+    ...{ name: 'AccessDenied', cause: { name: 'AccessDenied' } },
+    message: `AccessDenied. The job is ${jobId}, Complete: 1 of 2 failed; its report was not read.`,
+  });
 });
 
 test('the role may read the source, write the target and the report, and nothing else', () => {
@@ -184,7 +220,7 @@ test('the role may read the source, write the target and the report, and nothing
 });
 
 test("the command asks first, and tells what failed (the answers are the test's own)", async () => {
-  await putReport('"paws-source","k","","failed","AccessDenied","403","Access Denied"\n');
+  await putReport('paws-source,k,,failed,403,AccessDenied,Access Denied\n');
   const source = 's3://paws-example/lists/manifest.json';
   await client.send(new PutObjectCommand({ Bucket: bucket, Key: 'lists/manifest.json', Body: '{}' }));
   const faults = [
@@ -194,33 +230,43 @@ test("the command asks first, and tells what failed (the answers are the test's 
     { operation: 's3:HeadBucket', output: { BucketRegion: 'eu-west-1' } },
   ];
   const stopped = [{ operation: 's3control:DescribeJob', output: job('Cancelled', 2, 1, 0) }];
+  const [create, ...others] = faults;
+  const atCreation = [{ ...create, signal: 'SIGINT' }, ...others] as typeof faults;
   const command = `npx tsx ${file} ${source} s3://paws-example --region us-east-1`;
   const here = process.env.COOKBOOK_LOCALSTACK as string;
   const proxy = await startProxy();
   const env = { AWS_SECRET_ACCESS_KEY: 'test', AWS_ENDPOINT_URL_S3: proxy.url, AWS_ENDPOINT_URL_STS: here };
-  const [role, none, locally, asked, done, again, cancelled] = await Promise.all(
+  const [role, none, empty, locally, asked, done, again, cancelled, interrupted] = await Promise.all(
     [
       '--show-role',
       '',
+      `--role-arn ${roleArn} --yes --job-id ""`,
       `--role-arn ${roleArn} --local`,
       `--role-arn ${roleArn}`,
       `--role-arn ${roleArn} --yes`,
       `--job-id ${jobId} --json`,
       `--job-id ${jobId}`,
-    ].map((options, index) => run(`${command} ${options}`, { faults: index === 6 ? stopped : faults, env })),
+      `--role-arn ${roleArn} --yes`,
+    ].map((options, index) =>
+      run(`${command} ${options}`, { faults: { 7: stopped, 8: atCreation }[index] ?? faults, env }),
+    ),
   );
   expect(JSON.parse(role?.stdout ?? '')).toMatchObject({ trust: {}, policy: {} });
   expect(none).toMatchObject({ code: 2, stderr: expect.stringContaining('--show-role') });
+  expect(empty).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('or a --job-id') });
   expect(locally).toMatchObject({ code: 2, stderr: expect.stringContaining('no S3 Batch Operations') });
   expect(asked).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('A job costs $0.25') });
   expect(done).toMatchObject({ code: 1, stderr: 'Error: the job is Complete: 1 of 2 failed\n' });
   expect(done?.stdout).toMatch(/^succeeded +1\nfailed +1\nexamples +k AccessDenied Access Denied$/m);
   expect(JSON.parse(again?.stdout ?? '')).toMatchObject({ status: 'Complete', failed: 1 });
   expect(cancelled).toMatchObject({ code: 1, stderr: 'Error: the job is Cancelled: 0 of 2 failed\n' });
+  // The test's own answer comes all the same; S3's would not.
+  const named = `Interrupted. The job is ${jobId}, Complete: 1 of 2 failed; its report was not read.\n`;
+  expect(interrupted).toMatchObject({ code: 130, stdout: '', stderr: named });
   const regions = (operation: string) =>
     proxy.requests
       .filter((request) => request.operation === operation)
       .map(({ headers }) => headers.authorization?.split('/')[2]);
-  expect(regions('HeadObject')).toEqual(['eu-west-1']);
+  expect(regions('HeadObject')).toEqual(['eu-west-1', 'eu-west-1']);
   expect(regions('ListObjectsV2')).toEqual(['us-east-1', 'us-east-1']);
 });
