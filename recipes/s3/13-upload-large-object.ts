@@ -159,6 +159,8 @@ export async function uploadLargeObject(
       const checksum = base64(await source.read(Body, 0, size));
       await source.checkUnchanged();
       const input = { ...object, Body, ContentType, CacheControl, ChecksumCRC32: checksum };
+      // Without a region or credentials no try goes well, but each would fail as if it were for the network.
+      await Promise.all([s3.config.region(), s3.config.credentials()]);
       const answer = await tryAgain(() => s3.send(unsigned(new PutObjectCommand(input)), stoppable), { signal });
       onProgress?.({ bytes: size, total: size });
       return result(checksum, answer);

@@ -169,7 +169,8 @@ export async function uploadStream(
   };
 
   try {
-    const first = await readPart(1);
+    // Without a region or credentials no try goes well, but each would fail as if it were for the network.
+    const [first] = await Promise.all([readPart(1), s3.config.region(), s3.config.credentials()]);
     if (first.isLast) {
       const Body = first.buffer.subarray(0, first.length);
       const checksum = base64(crc32(Body));

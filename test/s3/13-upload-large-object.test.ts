@@ -647,6 +647,16 @@ test('any key names the object that it should', async () => {
   }
 });
 
+test.each(['region', 'credentials'])('a client without %s is an error at once, not after all tries', async (name) => {
+  const random = vi.spyOn(Math, 'random').mockReturnValue(0);
+  onTestFinished(() => random.mockRestore());
+  const provider = vi.fn().mockRejectedValue(new Error('there is none'));
+  const client = new S3Client({ ...settingsOf({ account }), [name]: provider });
+  const small = await fileOf(`no ${name}.txt`, Buffer.from('x'));
+  await expect(uploadLargeObject(client, { file: small, bucket, key: 'nobody' })).rejects.toThrow('there is none');
+  expect(provider).toHaveBeenCalledTimes(1);
+});
+
 test('what can be no upload is refused, and nothing is sent', async () => {
   const { client, sent } = withFaults(s3());
   const pipe = join(here, 'pipe');

@@ -354,6 +354,17 @@ test.skipIf(!versitygw)('tried longer than the SDK does, a part that fails for g
   await isAsBefore();
 });
 
+test.each(['region', 'credentials'])('a client without %s is an error at once, not after all tries', async (name) => {
+  withoutPauses();
+  const provider = vi.fn().mockRejectedValue(new Error('there is none'));
+  const client = new S3Client({ ...settingsOf({ account }), [name]: provider });
+  // It waits for more, and is let go all the same.
+  const body = new Readable({ read() {} });
+  await expect(uploadStream(client, { bucket, key: 'nobody', body })).rejects.toThrow('there is none');
+  expect(body.destroyed).toBe(true);
+  expect(provider).toHaveBeenCalledTimes(1);
+});
+
 test.skipIf(!versitygw)(
   'a part that is refused stops those beside it and the stream, before the upload is aborted',
   async () => {
