@@ -11,7 +11,8 @@
  *
  * ## Discussion
  * EC2 hands the private key out once, in the answer, and forgets it. So the file is opened before EC2 is asked:
- * a full disk or a wrong folder must not cost a key. A file that is there is never overwritten.
+ * a full disk or a wrong folder must not cost a key; and Ctrl-C waits for the answer. A file that is there is never
+ * overwritten.
  *
  * Key pairs belong to a region. Where the file is there and EC2 doesn't know the name, in your second region or
  * after a clean-up, the public half of the file is imported, and one file serves everywhere. Where EC2 knows the
@@ -71,7 +72,7 @@ export interface CreatedKeyPair {
  * @param options.file - Where the private key is, or is saved with mode 0600; its folder is made if need be.
  * @param options.keyType - Of a new pair: `ed25519`, the default, or `rsa`.
  * @param options.tags - Tags to put on a key pair that is created or imported. None by default.
- * @param options.signal - Ends it before a pair is created; a pair that is being created is saved.
+ * @param options.signal - Ends it before a pair is created or imported; one that is being created is saved.
  * @returns The key pair, and what had to be done.
  * @throws Error when EC2's key pair and the file don't belong together, when EC2 has the pair but the file is missing,
  *   or when the file is no private key without a passphrase.
@@ -94,7 +95,7 @@ export async function createKeyPair(
 ): Promise<CreatedKeyPair> {
   const Tags = Object.entries(tags).map(([Key, Value]) => ({ Key, Value }));
   const TagSpecifications = Tags.length > 0 ? [{ ResourceType: 'key-pair' as const, Tags }] : undefined;
-  const known = await describeKeyPair(ec2, keyName);
+  const known = await describeKeyPair(ec2, keyName, signal);
   const publicKey = await readPublicKey(file);
 
   if (known && publicKey) {
@@ -108,6 +109,7 @@ export async function createKeyPair(
   if (known) {
     throw new Error(`EC2 has the key pair ${keyName} but hands its private key out only once, and there is no ${file}`);
   }
+  signal?.throwIfAborted();
   if (publicKey) {
     const { KeyPairId } = await ec2.send(
       new ImportKeyPairCommand({
@@ -121,7 +123,6 @@ export async function createKeyPair(
 
   // 'wx' opens a file only if it is new, even if another program makes it at this moment.
   await mkdir(dirname(file), { recursive: true, mode: 0o700 });
-  signal?.throwIfAborted();
   const handle = await open(file, 'wx', 0o600);
   const made: Made[] = [{ id: file, remove: () => rm(file) }];
   try {
@@ -135,7 +136,7 @@ export async function createKeyPair(
   } catch (error) {
     const { name, $metadata } = error as Error & { $metadata?: { attempts?: number } };
     if (name === 'InvalidKeyPair.Duplicate' && ($metadata?.attempts ?? 1) > 1) {
-      (error as Error).message += `: it was made, but the answer with its private key was lost; delete ${keyName}`;
+      (error as Error).message += ` (maybe by this run, and the answer was lost: then delete ${keyName})`;
     }
     // A key pair without its private key only blocks the name.
     throw await undo(made, error);
@@ -144,10 +145,11 @@ export async function createKeyPair(
   }
 }
 
-async function describeKeyPair(ec2: EC2Client, name: string) {
+async function describeKeyPair(ec2: EC2Client, name: string, abortSignal?: AbortSignal) {
   // By a filter, which finds nothing where a name would be an error.
   const Filters = [{ Name: 'key-name', Values: [name] }];
-  const { KeyPairs = [] } = await ec2.send(new DescribeKeyPairsCommand({ Filters, IncludePublicKey: true }));
+  const input = { Filters, IncludePublicKey: true };
+  const { KeyPairs = [] } = await ec2.send(new DescribeKeyPairsCommand(input), { abortSignal });
   // A name with * or ? in it would match others, too.
   const pair = KeyPairs.find(({ KeyName }) => KeyName === name);
   return pair && { keyPairId: pair.KeyPairId as string, publicKey: withoutComment(pair.PublicKey as string) };

@@ -1,8 +1,9 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { DeleteKeyPairCommand, DescribeKeyPairsCommand } from '@aws-sdk/client-ec2';
 import { expect, test } from 'vitest';
 import { testRecipe } from '../harness.ts';
+import { type Mishap, startProxy } from '../proxy.ts';
 
 const { run, file, folder, ec2 } = testRecipe(import.meta);
 const create = (options: string, settings = {}) => run(`npx tsx ${file} --local --json ${options}`, settings);
@@ -111,4 +112,65 @@ test('the private key is on no screen', async () => {
   const line = readFileSync(`${folder}/quiet.pem`, 'utf8').split('\n')[2] as string;
   expect(result.stderr).toContain('ec2:CreateKeyPair');
   expect(result.stdout + result.stderr).not.toContain(line);
+});
+
+/** Settings with which something happens to the request that creates the pair: the second one, after DescribeKeyPairs. */
+async function creating(what: Mishap) {
+  let posts = 0;
+  const { url } = await startProxy(({ method }) => (method === 'POST' && ++posts === 2 ? what : null));
+  return { env: { COOKBOOK_LOCALSTACK: url } };
+}
+
+test('Ctrl-C and --timeout: a pair that is being created is saved, and none is begun', async () => {
+  const slow = await creating(() => new Promise((done) => setTimeout(done, 4000)));
+  const faults = [{ operation: 'ec2:CreateKeyPair', signal: 'SIGINT' as const }];
+  const [stopped, late] = await Promise.all([
+    create(`--key-name stopped --file ${folder}/stopped.pem`, { faults }),
+    create(`--key-name late --file ${folder}/late.pem --timeout 2`, slow),
+  ]);
+  for (const [name, result] of Object.entries({ stopped, late })) {
+    expect(JSON.parse(result.stdout), name).toMatchObject({ keyName: name, created: true });
+    const [pair] = await known(name);
+    expect(pair?.PublicKey?.split(' ').slice(0, 2), name).toEqual(publicHalf(`${folder}/${name}.pem`));
+  }
+  const early = await create(`--key-name early --file ${folder}/early.pem`, {
+    faults: [{ operation: 'ec2:DescribeKeyPairs', signal: 'SIGINT' }],
+  });
+  expect(early).toMatchObject({ code: 130, stdout: '', stderr: expect.stringMatching(/^Interrupted\./) });
+  expect([existsSync(`${folder}/early.pem`), await known('early')]).toEqual([false, []]);
+});
+
+test('when the answer with the private key is lost, that is said, and no file is left', async () => {
+  const result = await create(`--key-name lost --file ${folder}/lost.pem`, await creating('lose'));
+  expect(result).toMatchObject({ code: 1, stdout: '' });
+  expect(result.stderr).toMatch(
+    /InvalidKeyPair\.Duplicate: .* \(maybe by this run, and the answer was lost: then delete lost\)\n$/,
+  );
+  expect([existsSync(`${folder}/lost.pem`), (await known('lost')).length]).toEqual([false, 1]);
+  // Of another run, it is only in the way.
+  const faults = [{ operation: 'ec2:CreateKeyPair', error: { name: 'InvalidKeyPair.Duplicate' } }];
+  expect((await create(`--key-name theirs --file ${folder}/theirs.pem`, { faults })).stderr).not.toContain('lost');
+});
+
+test('a public key is no private one, and a type that there is not costs no file', async () => {
+  execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', `${folder}/half`]);
+  const [half, type] = await Promise.all([
+    create(`--key-name half --file ${folder}/half.pub`),
+    create(`--key-name dsa --file ${folder}/dsa.pem --key-type dsa`),
+  ]);
+  expect(half).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('half.pub is a public key') });
+  expect(type).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('choices are ed25519, rsa') });
+  expect([await known('half'), existsSync(`${folder}/dsa.pem`)]).toEqual([[], false]);
+});
+
+test('a key pair that can neither be saved nor deleted is named', async () => {
+  const result = await create(`--key-name stuck --file ${folder}/stuck.pem`, {
+    faults: [
+      { operation: 'ec2:CreateKeyPair', output: { KeyPairId: 'key-0123456789abcdef0' } },
+      { operation: 'ec2:DeleteKeyPair', error: { name: 'UnauthorizedOperation' } },
+    ],
+  });
+  expect(result).toMatchObject({ code: 1, stderr: expect.stringMatching(/; left are key-0123456789abcdef0\n$/) });
+  expect(result.stderr).not.toContain('UnauthorizedOperation');
+  expect(existsSync(`${folder}/stuck.pem`)).toBe(false);
 });
