@@ -192,7 +192,7 @@ async function createGroup(ec2: EC2Client, name: string, vpc: string, tags: Reco
 
 /** The CIDR as EC2 keeps it, so that a rule is recognised as the same: host bits are set to zero. */
 function networkOf(cidr: string): string {
-  const [, address = '', digits = ''] = /^([^/]+)\/(\d{1,3})$/.exec(cidr) ?? [];
+  const [, address = '', digits = ''] = /^([^/%]+)\/(\d{1,3})$/.exec(cidr) ?? [];
   const version = isIP(address);
   const bits = Number(digits);
   if (!version || bits > (version === 4 ? 32 : 128))
