@@ -153,6 +153,17 @@ describe('when a step fails, what the run made is gone', () => {
   });
 });
 
+test('Ctrl-C during the launch ends an instance that EC2 does not know yet, too', async () => {
+  const result = await launch(`--key-file ${folder}/young.pem --key-name young --group-name young`, {
+    faults: [
+      { operation: 'ec2:RunInstances', signalAfter: 'SIGINT' },
+      { operation: 'ec2:DescribeInstances', times: 2, error: { name: 'InvalidInstanceID.NotFound' } },
+    ],
+  });
+  expect(result).toMatchObject({ code: 130, stdout: '', stderr: 'Interrupted.\n' });
+  expect(await leftovers(own)).toEqual([]);
+});
+
 test('when a step fails, what was there before is as it was', async () => {
   await launch('--cidr 203.0.113.9/32');
   const before = await leftovers(own);

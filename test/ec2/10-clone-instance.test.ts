@@ -258,6 +258,19 @@ describe('when a step fails, what the run made is gone, and the original as it w
     }
   }, 400_000);
 
+  test('an instance that EC2 does not know yet, too', async () => {
+    const instanceId = await launch({ BlockDeviceMappings: [root] });
+    const before = await inventory();
+    const stop = new AbortController();
+    const { client } = withFaults(
+      ec2(),
+      { operation: 'RunInstances', answered: () => stop.abort(new Error('enough')) },
+      { operation: 'DescribeInstances', error: 'InvalidInstanceID.NotFound', after: 1, times: 2 },
+    );
+    await expect(cloneInstance(client, { instanceId, signal: stop.signal })).rejects.toThrow(/^enough$/);
+    expect(await inventory()).toEqual(before);
+  });
+
   test('what can not be terminated is named', async () => {
     const instanceId = await launch({ BlockDeviceMappings: [root] });
     const denied = { operation: 'TerminateInstances', error: 'UnauthorizedOperation' };

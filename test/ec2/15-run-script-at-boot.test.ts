@@ -154,6 +154,19 @@ describe('when a step fails, the instance is gone', () => {
     expect(await leftovers(own)).toEqual([]);
   });
 
+  test('an instance that EC2 does not know yet, too', async () => {
+    const stop = new AbortController();
+    const unknown = [failure('InvalidInstanceID.NotFound'), failure('InvalidInstanceID.NotFound')];
+    const { client } = faulty({
+      DescribeInstances: () => {
+        stop.abort(new Error('enough'));
+        return unknown.shift();
+      },
+    });
+    await expect(runScriptAtBoot(client, ssm, { ...quick, signal: stop.signal })).rejects.toThrow(/^enough$/);
+    expect(await leftovers(own)).toEqual([]);
+  });
+
   test('or named, when it can not be terminated', async () => {
     const denied = () => failure('UnauthorizedOperation');
     const { client } = faulty({ GetConsoleOutput: denied, TerminateInstances: denied });

@@ -4,10 +4,13 @@ import {
   AttachVolumeCommand,
   CreateVolumeCommand,
   DescribeInstancesCommand,
+  type DescribeInstancesCommandInput,
   ModifyInstanceAttributeCommand,
   RunInstancesCommand,
 } from '@aws-sdk/client-ec2';
 import { expect, test } from 'vitest';
+import { terminateInstance } from '../../recipes/ec2/21-terminate-instance.ts';
+import { withFaults } from '../faults.ts';
 import { testRecipe } from '../harness.ts';
 
 const { run, file, ec2 } = testRecipe(import.meta);
@@ -107,4 +110,32 @@ test('Ctrl-C while waiting ends with 130; the instance goes all the same', async
   });
   expect(result).toMatchObject({ code: 130, stdout: '' });
   expect(await state(id)).toBe('terminated');
+});
+
+test('one that EC2 does not know yet is terminated all the same, if it is said to be new', async () => {
+  const instanceId = await launch();
+  const unknown = { operation: 'DescribeInstances', error: 'InvalidInstanceID.NotFound', times: 2 };
+  const { client, sent } = withFaults(ec2(), unknown);
+  await expect(terminateInstance(client, { instanceId })).rejects.toThrow('InvalidInstanceID.NotFound');
+  expect(sent).toEqual(['DescribeInstances']);
+  const again = withFaults(ec2(), unknown);
+  expect(await terminateInstance(again.client, { instanceId, isNew: true })).toMatchObject({ state: 'terminated' });
+  expect(await state(instanceId)).toBe('terminated');
+});
+
+test.each(['pending', 'stopping'])('an answer from before, %s, does not end the wait', async (Name) => {
+  const instanceId = await launch();
+  const { client, sent } = withFaults(ec2());
+  // As EC2 answers: an instance in another state than the filter asks for is not in the answer.
+  const stale = ({ Filters = [] }: DescribeInstancesCommandInput) =>
+    Filters.some(({ Values = [] }) => !Values.includes(Name)) ? [] : [{ Instances: [{ State: { Name } }] }];
+  client.middlewareStack.add(
+    (next) => async (args) =>
+      sent.slice(sent.indexOf('TerminateInstances')).length === 2
+        ? { output: { $metadata: {}, Reservations: stale(args.input as object) } as never, response: {} }
+        : next(args),
+    { step: 'initialize' },
+  );
+  expect(await terminateInstance(client, { instanceId })).toMatchObject({ state: 'terminated' });
+  expect(sent.slice(-3)).toEqual(['TerminateInstances', 'DescribeInstances', 'DescribeInstances']);
 });
