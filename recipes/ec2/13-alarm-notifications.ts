@@ -21,8 +21,8 @@
  * EC2 measures every 5 minutes, every minute with detailed monitoring; shorter periods make gaps.
  *
  * A run with the same names replaces all settings of the alarm, but not its state and tags. An alarm of that name that
- * doesn't notify the topic is somebody else's, and refused. If a step fails, the alarm and the topic that this run made
- * are removed again; an alarm that was there keeps its new settings.
+ * is on another namespace or doesn't notify the topic is refused. If a step fails, the alarm and the topic that this run
+ * made are removed again; an alarm that was there keeps its new settings, a topic that was there its new subscriber.
  *
  * A topic that is encrypted with `alias/aws/sns` is refused: alarms may not use that key. Take one of your own whose
  * policy allows `kms:Decrypt` and `kms:GenerateDataKey*` to `cloudwatch.amazonaws.com`.
@@ -168,8 +168,8 @@ export async function alarmNotifications(
   const found = await findTopic(sns, topicName, signal);
   const AlarmNames = [alarmName];
   const { MetricAlarms: [before] = [] } = await cloudwatch.send(new DescribeAlarmsCommand({ AlarmNames }));
-  if (before && !(found && before.AlarmActions?.includes(found))) {
-    throw new Error(`There is an alarm ${alarmName} that does not notify ${topicName}: take another alarmName.`);
+  if (before && !(found && before.AlarmActions?.includes(found) && before.Namespace === settings.Namespace)) {
+    throw new Error(`There is an alarm ${alarmName} on another namespace or topic: take another alarmName.`);
   }
 
   const made: Made[] = [];

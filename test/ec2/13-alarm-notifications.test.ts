@@ -161,8 +161,16 @@ test('a topic with other tags is used; one with the key of SNS is refused, and s
   const rule = { ComparisonOperator: 'LessThanThreshold', EvaluationPeriods: 1, Threshold: 1 } as const;
   await cloudwatch.send(new PutMetricAlarmCommand({ ...theirs, ...rule, AlarmActions: [arn('sns', 'bank')] }));
   const refused = alarmNotifications(cloudwatch, sns, { ...options, alarmName: 'theirs', subscriber: 'b@example.com' });
-  await expect(refused).rejects.toThrow('There is an alarm theirs that does not notify third: take another alarmName.');
+  await expect(refused).rejects.toThrow(
+    'There is an alarm theirs on another namespace or topic: take another alarmName.',
+  );
   expect((await alarms()).find(({ AlarmName }) => AlarmName === 'theirs')).toMatchObject({ ...theirs, ...rule });
+  expect(await subscribers(TopicArn)).toEqual(['email you@example.com']);
+
+  // The default name of an alarm doesn't have the namespace in it.
+  const bank = { ...options, condition: { ...condition, namespace: 'Bank' }, subscriber: 'b@example.com' };
+  await expect(alarmNotifications(cloudwatch, sns, bank)).rejects.toThrow('an alarm third on another namespace');
+  expect((await alarms()).find(({ AlarmName }) => AlarmName === 'third')).toMatchObject({ Namespace: 'Shop' });
   expect(await subscribers(TopicArn)).toEqual(['email you@example.com']);
 
   const key = (AttributeValue: string) =>
@@ -256,10 +264,14 @@ test('when a step fails, what was made is gone again, and what was there is left
   await expect(alarmNotifications(cloudwatch, stuck, options)).rejects.toMatchObject(left);
   await sns.send(new DeleteTopicCommand({ TopicArn: arn('sns', 'fifth') }));
 
-  // An alarm and a topic that were there stay.
+  // An alarm and a topic that were there stay, the topic with its new subscriber.
   const { made } = await alarmNotifications(cloudwatch, sns, options);
   const again = alarmNotifications(cloudwatch, failing(sns, ['SubscribeCommand']), options);
   await expect(again).rejects.toMatchObject(denied);
+  const unseen = failing(sns, ['GetSubscriptionAttributesCommand']);
+  const late = alarmNotifications(cloudwatch, unseen, { ...options, subscriber: 'b@example.com' });
+  await expect(late).rejects.toMatchObject(denied);
+  expect(await subscribers(arn('sns', 'fifth'))).toContain('email b@example.com');
   expect(made).toEqual([arn('sns', 'fifth'), arn('cloudwatch', 'alarm:fifth')]);
   expect(await topics()).toContain(made[0]);
   expect((await alarms()).map(({ AlarmArn }) => AlarmArn)).toContain(made[1]);
