@@ -20,9 +20,10 @@
  * unless it is an Elastic IP address (2.6). An Auto Scaling group takes a stopped instance for a failed one and
  * replaces it. An instance that was stopped before is left stopped, so whether it comes up is not seen then.
  *
- * The new volume must be in the instance's Availability Zone, and free or attached to the same instance. In place of a
- * root volume it must hold a system that boots. It takes over whether it is deleted with the instance; the old volume
- * is free then, and costs until you delete it. Neither may be on another instance, too (Multi-Attach).
+ * The new volume must be in the instance's Availability Zone, and free or attached to the same instance, though not as
+ * its root. In place of a root volume it must hold a system that boots. It takes over whether it is deleted with the
+ * instance; the old volume is free then, and costs until you delete it. Neither may be on another instance, too
+ * (Multi-Attach).
  *
  * CreateReplaceRootVolumeTask needs no stop, but a reboot, and makes the new root volume itself: of a snapshot of the
  * old one, or of an image.
@@ -137,15 +138,22 @@ export async function swapVolume(
   if (oldId === volumeId) return { ...result, keptVolumeId: null, ...stateOf(instance) };
 
   const { Volumes = [] } = await ec2.send(new DescribeVolumesCommand({ VolumeIds: [oldId, volumeId] }));
-  for (const { VolumeId, AvailabilityZone, Attachments = [] } of Volumes) {
+  for (const { VolumeId, AvailabilityZone, State: state, Attachments = [] } of Volumes) {
     const elsewhere = Attachments.find(({ InstanceId }) => InstanceId !== instanceId);
     if (elsewhere) throw new RangeError(`${VolumeId} is attached to ${elsewhere.InstanceId}: detach it first (2.31)`);
     if (AvailabilityZone !== Placement?.AvailabilityZone) {
       const zones = `${VolumeId} is in ${AvailabilityZone}, ${instanceId} in ${Placement?.AvailabilityZone}`;
       throw new RangeError(`${zones}: they must be in the same Availability Zone`);
     }
+    // The old one may well be broken; one that is being created is waited for.
+    if (VolumeId === volumeId && /^(error|deleting|deleted)$/.test(`${state}`)) {
+      throw new RangeError(`${volumeId} can't be attached: its state is ${state}`);
+    }
   }
   const earlier = places.find(({ id }) => id === volumeId);
+  if (earlier && earlier.device === RootDeviceName) {
+    throw new RangeError(`${volumeId} is the root volume of ${instanceId}, which can't start without it`);
+  }
 
   // A permission that is missing must not come to light while the instance has no volume.
   const all = { InstanceIds: [instanceId], DryRun: true };

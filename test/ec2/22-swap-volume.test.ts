@@ -169,6 +169,22 @@ test('what can not be swapped is refused before anything is changed', async () =
     );
     expect(changesIn(shared.sent)).toEqual([]);
   }
+  const rootId = (await look(instanceId))['/dev/xvda']?.split(' ')[0] as string;
+  await refused({ volumeId: rootId }).toThrow(
+    new RangeError(`${rootId} is the root volume of ${instanceId}, which can't start without it`),
+  );
+  for (const State of ['error', 'deleting']) {
+    const AvailabilityZone = 'us-east-1b';
+    const Volumes = [
+      { VolumeId: scenery.oldId, AvailabilityZone, State: 'in-use' },
+      { VolumeId: volumeId, AvailabilityZone, State },
+    ];
+    const broken = withFaults(ec2(), { operation: 'DescribeVolumes', output: { Volumes } });
+    await expect(swapVolume(broken.client, { instanceId, volumeId, device })).rejects.toThrow(
+      new RangeError(`${volumeId} can't be attached: its state is ${State}`),
+    );
+    expect(changesIn(broken.sent)).toEqual([]);
+  }
   await refused({ volumeId: 'vol-0123456789abcdef0' }).toMatchObject({ name: 'InvalidVolume.NotFound' });
   await refused({ instanceId: 'i-0123456789abcdef0' }).toMatchObject({ name: 'InvalidInstanceID.NotFound' });
   for (const Name of ['pending', 'stopping', 'shutting-down', 'terminated']) {
