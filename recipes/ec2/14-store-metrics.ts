@@ -95,7 +95,8 @@ export interface StoredMetrics {
  * @param options.seconds - How long to wait until they can be read, for up to 500 metrics. 0 by default: not at all.
  * @param options.signal - Aborts the waiting; what was stored stays.
  * @param options.onProgress - Called with a text for people.
- * @throws RangeError or TypeError when one of the data would be refused; then nothing was sent.
+ * @throws RangeError or TypeError when one of the data would be refused; then nothing was sent. When reading back
+ *   fails, an error of that name, which says that the data are stored.
  * @see https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricData.html
  *
  * @example
@@ -138,7 +139,13 @@ export async function storeMetrics(
   let shownAfter: number | null = null;
   while (shownAfter === null && Date.now() - start < seconds * 1000) {
     onProgress?.(`stored; waiting until CloudWatch shows it: ${Math.round((Date.now() - start) / 1000)} s`);
-    if ((await countSamples(cloudwatch, input, signal)) >= before + samples) shownAfter = Date.now() - start;
+    const count = await countSamples(cloudwatch, input, signal).catch((cause: Error) => {
+      signal?.throwIfAborted();
+      // Or the data would be stored twice.
+      const told = `the data are stored, but reading them back failed: ${cause.message}`;
+      throw Object.assign(new Error(told, { cause }), { name: cause.name });
+    });
+    if (count >= before + samples) shownAfter = Date.now() - start;
     else await sleep(Math.min(5000, seconds * 250), undefined, { signal });
   }
   return { namespace, metricNames: [...new Set(data.map(({ metricName }) => metricName))], samples, shownAfter };

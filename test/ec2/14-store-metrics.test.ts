@@ -192,6 +192,38 @@ test('what does not show in time is null, and not an error', async () => {
   expect(sent.filter(({ operation }) => operation === 'PutMetricData')).toHaveLength(1);
 });
 
+test('when reading back fails, it is said that the data are stored; Ctrl-C is told first', async () => {
+  const data: Datum[] = [{ metricName: 'M', value: 1 }];
+  const denied = Object.assign(new Error('not allowed'), { name: 'AccessDenied' });
+  const stop = new AbortController();
+  const go = (failing: () => void, signal?: AbortSignal) => {
+    const { cloudwatch, sent } = answering();
+    cloudwatch.middlewareStack.add(
+      (next) => (args) => {
+        if (sent.some(({ operation }) => operation === 'PutMetricData')) failing();
+        return next(args);
+      },
+      { step: 'initialize' },
+    );
+    return storeMetrics(cloudwatch, { namespace: 'N', data, seconds: 1, signal });
+  };
+  const refuse = () => {
+    throw denied;
+  };
+  const message = 'the data are stored, but reading them back failed: not allowed';
+  await expect(go(refuse)).rejects.toMatchObject({ name: 'AccessDenied', message, cause: denied });
+  const reason = new Error('Interrupted.');
+  const interrupted = () => {
+    stop.abort(reason);
+    throw denied;
+  };
+  await expect(go(interrupted, stop.signal)).rejects.toBe(reason);
+  const faults = [{ operation: 'cloudwatch:GetMetricData', after: 1, error: { name: 'AccessDenied' } }];
+  const result = await store('3 --metric-name M', { faults });
+  expect(result).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('the data are stored, but') });
+  expect(result.stderr).toContain('The permission cloudwatch:GetMetricData is missing');
+});
+
 test('the disk is measured as df does, for this host', async () => {
   const { stdout } = await store('--namespace Disk --json');
   const { values } = JSON.parse(stdout);
