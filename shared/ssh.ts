@@ -58,7 +58,7 @@ function pinnedLines(file: string, alias: string): string[] {
  *   `SshPrivateKeyUnusable` (with a passphrase, no key), `SshUnreachable` (refused, timed out, name not
  *   found: see `cause.code`), `SshNotAnswering` (connected, but no SSH log-in within `connectTimeout`),
  *   `SshHostKeyChanged` (nothing was sent), `SshAuthenticationFailed`, `SshConnectionLost` (the command's end is
- *   unknown).
+ *   unknown), and with a `hostKey` that is `pinned` if the key was taken on trust before it failed.
  * @see https://github.com/mscdex/ssh2#client-methods
  * @see https://man.openbsd.org/sshd#SSH_KNOWN_HOSTS_FILE_FORMAT
  * @see https://man.openbsd.org/ssh_config#HostKeyAlias
@@ -150,7 +150,7 @@ export async function runOverSsh(options: SshOptions): Promise<SshResult> {
     const [name, hint] = stage;
     // An error of several addresses has a code and no message.
     const message = `${username}@${host} port ${port} with ${privateKey}: ${cause.message || cause.code}. ${hint}`;
-    throw Object.assign(new Error(message, { cause }), { name });
+    throw Object.assign(new Error(message, { cause }), { name, hostKey });
   } finally {
     sock.destroy();
   }

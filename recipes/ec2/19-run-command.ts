@@ -135,9 +135,17 @@ export async function runCommand(
   });
 
   const address = await findAddress(ec2, { instanceId, privateAddress, signal, onProgress });
+  // A key that was taken on trust in an attempt that failed is still a new one.
+  let hostKey: RanCommand['hostKey'] = 'known';
+  const remember = (tried: Partial<SshResult>) => {
+    if (tried.hostKey === 'pinned') hostKey = 'pinned';
+  };
   const attempt = (command: string, connectTimeout: number) => {
     const host = { host: address, port, knownHosts, hostKeyAlias: instanceId };
-    return runOverSsh({ ...host, username, privateKey: keyFile, command, stdout, stderr, connectTimeout, signal });
+    const login = { ...host, username, privateKey: keyFile };
+    const trying = runOverSsh({ ...login, command, stdout, stderr, connectTimeout, signal });
+    trying.then(remember, remember);
+    return trying;
   };
   let result: SshResult;
   try {
@@ -145,11 +153,11 @@ export async function runCommand(
     result = await attempt(command, 5);
   } catch (error) {
     if (seconds === 0 || !isNotYet(error)) throw error;
-    const { hostKey } = await waitForSsh(attempt, { error, instanceId, seconds, signal, onProgress });
-    result = { ...(await attempt(command, 20)), hostKey };
+    await waitForSsh(attempt, { error, instanceId, seconds, signal, onProgress });
+    result = await attempt(command, 20);
   }
   const exitCode = result.exitCode ?? 128 + (os.signals[result.signal as NodeJS.Signals] ?? 0);
-  return { instanceId, address, ...result, exitCode };
+  return { instanceId, address, ...result, hostKey, exitCode };
 }
 
 /** The address to connect to, once the instance runs. */
@@ -195,7 +203,7 @@ async function waitForSsh(
     signal?: AbortSignal;
     onProgress?: (text: string) => void;
   },
-): Promise<SshResult> {
+): Promise<void> {
   const start = Date.now();
   const passed = () => (Date.now() - start) / 1000;
   const tell = () => onProgress?.(`waiting until ${instanceId} answers to SSH: ${Math.round(passed())} s`);
@@ -209,7 +217,8 @@ async function waitForSsh(
         signal?.throwIfAborted(),
       );
       try {
-        return await attempt(':', Math.max(1, Math.min(20, seconds - passed())));
+        await attempt(':', Math.max(1, Math.min(20, seconds - passed())));
+        return;
       } catch (next) {
         if (!isNotYet(next) && (next as Error).name !== 'SshConnectionLost') throw next;
         error = next as Error;

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { appendFileSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { connect, createServer, type Server } from 'node:net';
+import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import type { EC2Client, Instance } from '@aws-sdk/client-ec2';
@@ -157,11 +157,12 @@ test('an instance that is starting is waited for', async () => {
 });
 
 /** Passes connections on to the server, as the machine that it stands for. */
-async function standIn(port: number): Promise<Server> {
+async function standIn(port: number, onData = (_socket: Socket) => {}): Promise<Server> {
   const server = createServer((socket) => {
     const onward = connect(sshd.port, '127.0.0.1').on('error', () => socket.destroy());
     socket
       .on('error', () => onward.destroy())
+      .on('data', () => onData(socket))
       .pipe(onward)
       .pipe(socket);
   }).listen(port, '127.0.0.1');
@@ -186,6 +187,21 @@ test('a machine that boots is waited for, and gets the command once', async () =
   expect(readFileSync(marks, 'utf8')).toBe('ran\n');
   expect(progress[0]).toBe(`waiting until ${instanceId} answers to SSH: 0 s`);
   expect(progress.at(-1)).toBe('');
+});
+
+test('a host key taken on trust by an attempt that failed is not told to be known', async () => {
+  const port = await freePort();
+  const knownHosts = join(folder, 'cut');
+  writeFileSync(knownHosts, '');
+  let cut = 0;
+  // The first connection breaks once the key is written, before the log-in.
+  const server = await standIn(port, (socket) => {
+    if (cut === 0 && readFileSync(knownHosts, 'utf8') && ++cut) socket.destroy();
+  });
+  const result = await call({ port, knownHosts });
+  server.close();
+  expect([cut, result]).toEqual([1, expect.objectContaining({ out: 'hello\n', exitCode: 0, hostKey: 'pinned' })]);
+  expect(await call({ knownHosts })).toMatchObject({ hostKey: 'known' });
 });
 
 test('a machine that never answers is given up at the deadline; an abort ends the wait with its reason', async () => {

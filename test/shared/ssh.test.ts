@@ -118,7 +118,7 @@ test.each([
 test('a wrong key or user: says which user, and which users there are; the host key stays pinned', async () => {
   const privateKey = makeKey(join(folder, 'key'), 'ed25519');
   const error = await failed({ privateKey });
-  expect(error.name).toBe('SshAuthenticationFailed');
+  expect(error).toMatchObject({ name: 'SshAuthenticationFailed', hostKey: 'pinned' });
   expect(error.message).toContain(sshd.username);
   expect(error.message).toContain(privateKey);
   expect(error.message).toMatch(/ec2-user.*ubuntu/);
