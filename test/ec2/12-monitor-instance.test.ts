@@ -127,6 +127,15 @@ test('the period is a minute with detailed monitoring, and longer for what is ke
   }
 });
 
+test('CPU credits are read by five minutes, however closely the rest is measured', async () => {
+  for (const name of ['CPUCreditBalance', 'CPUSurplusCreditsCharged']) {
+    const metricNames = ['CPUUtilization', name];
+    const { cloudwatch } = answering([{}]);
+    const result = await monitorInstance(detailed('i-1'), cloudwatch, { instanceId: 'i-1', metricNames });
+    expect([name, result.period]).toEqual([name, 300]);
+  }
+});
+
 test('the pages of an answer are put together by the ids of the metrics', async () => {
   const instanceId = await launch();
   const page = (Id: string, Timestamps: Date[], Values: number[], StatusCode = 'PartialData') => ({
