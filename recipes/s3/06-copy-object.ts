@@ -32,7 +32,8 @@
  * VPC endpoint. What the source has can be read only by a client of its region: 3.2 finds it. A KMS key is of one
  * region: elsewhere name another by `--kms-key-id`. KMS needs `kms:Decrypt` for both keys and `kms:GenerateDataKey` for
  * the copy's. Objects encrypted with a key of your own (SSE-C) are refused. Archived ones (GLACIER, DEEP_ARCHIVE) must
- * be restored first, and their copy goes back to the archive unless `--storage-class` names another.
+ * be restored first, and their copy goes back to the archive unless `--storage-class` names another. Metadata that S3
+ * does not show (3.4) come along only where nothing is changed and nothing copied in parts.
  *
  * A `?`, `+` or `%` in a key is the classic trap: the SDK does not encode `CopySource`. Here every key works, and a
  * version is named by an option, since `?versionId=` can be part of a key.
@@ -132,9 +133,9 @@ const GiB = 2 ** 30;
  * @param s3 - Of the region of the bucket to copy to.
  * @param options - What, where to, and what is to be different.
  * @returns The copy, and how it was compared.
- * @throws RangeError when the copy would be the object itself, unchanged, for parts that S3 refuses, a concurrency below
- *   1, or a KMS key of another region; NotFound; PreconditionFailed when either object was overwritten
- *   meanwhile; InvalidObjectState when it is archived.
+ * @throws RangeError when the copy would be the object itself, unchanged, for an empty option, parts that S3 refuses, a
+ *   concurrency below 1, or a KMS key of another region; NotFound; PreconditionFailed when either object was overwritten
+ *   meanwhile; InvalidObjectState when it is archived. The message says so where the object is copied all the same.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
  *
  * @example
@@ -147,17 +148,25 @@ export async function copyObject(s3: S3Client, options: CopyOptions): Promise<Co
   const { concurrency = 8, onProgress } = options;
   const itself = from.bucket === to.bucket && from.key === to.key && from.versionId === undefined;
   const changes = Object.values(change).some((value) => value !== undefined);
+  // An empty variable of a script must not be taken for nothing that is wanted.
+  const given = { 'version id': from.versionId, 'storage class': storageClass, 'KMS key id': kmsKeyId };
+  for (const [name, value] of Object.entries(given)) if (value === '') throw new RangeError(`the ${name} is empty`);
   if (itself && !changes && !storageClass && !kmsKeyId) {
     throw new RangeError(`s3://${to.bucket}/${to.key} would be copied onto itself, and nothing would change`);
   }
-  if (partSize !== undefined && !(partSize >= 5 * MiB && partSize <= 5 * GiB)) {
-    throw new RangeError(`a part has 5 MiB to 5 GiB, not ${partSize} bytes`);
+  if (partSize !== undefined && !(Number.isInteger(partSize) && partSize >= 5 * MiB && partSize <= 5 * GiB)) {
+    throw new RangeError(`a part has 5 MiB to 5 GiB, in whole bytes, not ${partSize} bytes`);
   }
   if (!(Number.isInteger(concurrency) && concurrency > 0))
     throw new RangeError(`concurrency is 1 or more, not ${concurrency}`);
 
   const object = await readObject(source, { ...from, signal });
   const { size, etag } = object;
+  const inParts = size > (partSize ?? 5 * GiB);
+  // S3 itself copies what it does not show.
+  if (object.missing > 0 && (changes || inParts) && change.metadata !== null) {
+    throw new Error(`s3://${from.bucket}/${from.key} has metadata that no HTTP header can carry to a copy`);
+  }
   const { headers } = applyChange(object.headers, change);
   const region = await s3.config.region();
   const sameBucket = from.bucket === to.bucket;
@@ -173,7 +182,7 @@ export async function copyObject(s3: S3Client, options: CopyOptions): Promise<Co
   };
   onProgress?.({ bytes: 0, total: size });
   let made: { etag: string | undefined; parts: number };
-  if (size > (partSize ?? 5 * GiB)) {
+  if (inParts) {
     const Tagging = await readTags(source, { ...from, signal });
     const settings = { ...request, ...headers, Tagging };
     made = await copyInParts(s3, { ...object, settings, partSize, concurrency, signal, onProgress });
@@ -189,7 +198,10 @@ export async function copyObject(s3: S3Client, options: CopyOptions): Promise<Co
   }
 
   // By its ETag: what somebody else has written since is not compared. It is done, so no signal stops this.
-  const copy = await readObject(s3, { ...to, etag: made.etag });
+  const copy = await readObject(s3, { ...to, etag: made.etag }).catch((cause) => {
+    const told = `s3://${to.bucket}/${to.key} is copied, but could not be compared: ${cause.message}`;
+    throw Object.assign(new Error(told, { cause }), { name: cause.name });
+  });
   const known = object.checksum?.algorithm === copy.checksum?.algorithm ? object.checksum : null;
   if (copy.size !== size || (known && known.value !== copy.checksum?.value)) {
     throw new Error(`s3://${to.bucket}/${to.key} is not the same as its source: delete it and copy again`);
@@ -225,14 +237,12 @@ recipe(import.meta, (command) =>
       const source = elsewhere ? connect(S3Client, { region: await findBucketRegion(s3, { ...from, signal }) }) : s3;
       const result = await copyObject(s3, {
         ...options,
-        from: { ...from, versionId },
-        to,
-        source,
+        ...{ from: { ...from, versionId }, to, source, signal },
         change: metadata ? {} : { metadata: null },
-        signal,
         onProgress: transferred,
       });
       print(result, { size: bytes });
-      sayUndo(result);
+      // Onto itself, the copy is all there is.
+      if (elsewhere || from.key !== to.key) sayUndo(result);
     }),
 );

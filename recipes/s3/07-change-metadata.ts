@@ -117,8 +117,10 @@ export async function changeMetadata(
   // A name or value that can't be sent shows here, before anything is sent.
   applyChange({}, change);
 
-  const { headers, versionId, etag } = await readObject(s3, { bucket, key, signal: options.signal });
+  const { headers, versionId, etag, missing } = await readObject(s3, { bucket, key, signal: options.signal });
   const { changed } = applyChange(headers, change);
+  // All metadata go, and with them what S3 only counts.
+  if (missing > 0 && change.metadata === null) changed.push('x-amz-missing-meta');
   if (changed.length === 0) return { bucket, key, versionId, etag, changed };
 
   // Reads again, and changes what it reads then: between the two nothing can be lost.

@@ -293,16 +293,40 @@ test('objects that cannot be copied are refused with the reason', async () => {
   await expect(copy('customer')).rejects.toThrow(/SSE-C.* or the credentials have expired, or .* another region$/);
   await put(from, 'archived', { StorageClass: 'GLACIER' });
   await expect(copy('archived')).rejects.toMatchObject({ name: 'InvalidObjectState' });
-  const output = { ContentLength: 4, ETag: '"1"', MissingMeta: 1 };
-  await expect(copy('soap', {}, withFaults(s3(), { operation: 'HeadObject', output }).client)).rejects.toThrow(
-    'no HTTP header',
-  );
   await expect(copy('nothing')).rejects.toMatchObject({
     name: 'NotFound',
     message: expect.stringContaining('nothing'),
   });
   const to = { bucket: `${own}-nowhere`, key: 'large' };
   await expect(copy('large', { to })).rejects.toMatchObject({ name: 'NoSuchBucket' });
+});
+
+test('metadata that S3 does not show come along only by themselves', async () => {
+  const sentFor = async (more: Partial<CopyOptions>) => {
+    const { client: one, input } = watched();
+    const output = { ContentLength: large.length, ETag: '"1"', MissingMeta: 1 };
+    withFaults(one, { operation: 'HeadObject', output }, { operation: 'CopyObject', output: {} });
+    await copy('soap', more, one);
+    return input('CopyObject').MetadataDirective;
+  };
+  expect(await sentFor({})).toBeUndefined();
+  expect(await sentFor({ storageClass: 'STANDARD_IA' })).toBeUndefined();
+  expect(await sentFor({ change: { metadata: null } })).toBe('REPLACE');
+  await expect(sentFor({ change: { contentType: 'text/csv' } })).rejects.toThrow('no HTTP header');
+  await expect(sentFor({ partSize })).rejects.toThrow('no HTTP header');
+});
+
+test('a copy that can be undone is told how, one onto itself is not: it is the only one', async () => {
+  await put(plain, 'told');
+  const [itself, other] = ['told', 'other'].map((key) =>
+    run(`npx tsx ${file} s3://paws-example-to/told s3://paws-example-to/${key} --storage-class STANDARD_IA --local`, {
+      terminal: { columns: 120 },
+    }),
+  );
+  expect((await other)?.stdout).toContain(
+    'Undo: npx tsx recipes/setup/16-delete-resource.ts s3://paws-example-to/other',
+  );
+  expect(await itself).toMatchObject({ code: 0, stdout: expect.not.stringContaining('Undo:') });
 });
 
 test('onto itself only with a change, and then a write of somebody else is not lost', async () => {
@@ -369,6 +393,8 @@ test('a part that fails stops the others before the upload is aborted', async ()
   const to = { bucket: plain, key: 'refused' };
   await expect(copy('large', { to, partSize }, through(proxy.url))).rejects.toMatchObject({ name: 'AccessDenied' });
   expect(proxy.requests.at(-1)?.operation).toBe('AbortMultipartUpload');
+  // Again, for what S3 was still copying when it came first.
+  expect(proxy.count('AbortMultipartUpload')).toBe(2);
   await vi.waitUntil(() => proxy.load.now === 0, { timeout: 20_000 });
   expect(await uploads(plain)).toEqual([]);
 });
@@ -387,7 +413,21 @@ test('Ctrl-C half-way aborts the upload when nothing is under way any more', asy
   );
   await expect(copying).rejects.toMatchObject({ name: 'AbortError' });
   expect(proxy.requests.at(-1)?.operation).toBe('AbortMultipartUpload');
+  // Again, for what S3 was still copying when it came first.
+  expect(proxy.count('AbortMultipartUpload')).toBe(2);
   await vi.waitUntil(() => proxy.load.now === 0, { timeout: 20_000 });
+  expect(await uploads(plain)).toEqual([]);
+});
+
+test('Ctrl-C while the upload is begun leaves none', async () => {
+  const stop = new AbortController();
+  const proxy = await startProxy(({ operation }) =>
+    operation === 'CreateMultipartUpload' ? async () => stop.abort(new Error('Interrupted.')) : null,
+  );
+  const to = { bucket: plain, key: 'begun' };
+  await expect(copy('large', { to, partSize, signal: stop.signal }, through(proxy.url))).rejects.toThrow();
+  await vi.waitUntil(() => proxy.behind.now === 0, { timeout: 20_000 });
+  expect(proxy.count('UploadPartCopy')).toBe(0);
   expect(await uploads(plain)).toEqual([]);
 });
 
@@ -425,6 +465,15 @@ test('a lost answer to the end of the upload is settled by a look at the object'
   expect(await copy('large', { to, partSize }, through(proxy.url))).toMatchObject({ parts: 3, checksum: 'CRC32' });
   expect(proxy.count('CompleteMultipartUpload')).toBe(2);
 
+  // Without any answer, all that is known is that there is no upload any more.
+  const silent = await startProxy(({ operation, before }) =>
+    operation === 'CompleteMultipartUpload' ? (before === 0 ? 'lose' : 'reset') : null,
+  );
+  await expect(copy('large', { to, partSize }, through(silent.url))).rejects.toMatchObject({
+    message: expect.stringMatching(`^(?!.*left are).*; s3://${plain}/lost may be copied$`),
+  });
+  expect(silent.count('AbortMultipartUpload')).toBe(1);
+
   // What is there by another way, or an upload that somebody has aborted, is no copy.
   await put(plain, 'lost');
   const never = withFaults(s3(), { operation: 'CompleteMultipartUpload', error: 'NoSuchUpload' });
@@ -438,6 +487,16 @@ test.each([
   await put(from, 'compared');
   const { client: one } = withFaults(s3(), { operation: 'HeadObject', after: 1, output });
   await expect(copy('compared', {}, one)).rejects.toThrow(`s3://${plain}/compared is not the same as its source`);
+});
+
+test('a copy that can not be looked at is named all the same', async () => {
+  await put(from, 'unseen');
+  const { client: one } = withFaults(s3(), { operation: 'HeadObject', after: 1, error: 'AccessDenied' });
+  await expect(copy('unseen', {}, one)).rejects.toMatchObject({
+    name: 'AccessDenied',
+    message: expect.stringMatching(`^s3://${plain}/unseen is copied, but could not be compared: `),
+    cause: { name: 'AccessDenied' },
+  });
 });
 
 test('a checksum of parts is compared with none', async () => {
@@ -471,7 +530,11 @@ test('what S3 would refuse is refused before anything is sent', async () => {
     [{ partSize: 5 * MiB - 1 }, '5 MiB to 5 GiB'],
     [{ partSize: 5 * 1024 * MiB + 1 }, '5 MiB to 5 GiB'],
     [{ partSize: Number.NaN }, '5 MiB to 5 GiB'],
+    [{ partSize: 5 * MiB + 0.5 }, 'in whole bytes, not 5242880.5'],
     [{ concurrency: 0 }, '1 or more, not 0'],
+    [{ from: { bucket: from, key: 'large', versionId: '' } }, 'the version id is empty'],
+    [{ storageClass: '' as 'STANDARD' }, 'the storage class is empty'],
+    [{ kmsKeyId: '' }, 'the KMS key id is empty'],
   ];
   for (const [options, words] of wrong) {
     await expect(copy('large', options, one), words).rejects.toThrow(words);

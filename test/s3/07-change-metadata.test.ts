@@ -268,3 +268,20 @@ test('what cannot be sent is refused before anything is', async () => {
   expect(nowhere).toMatchObject({ code: 1, stdout: '' });
   expect(nowhere.stderr).toContain('s3://paws-example-plain/no-such-key does not exist');
 });
+
+test('metadata that S3 does not show can only go all together', async () => {
+  await put(plain, 'unseen');
+  const output = { ContentLength: 4, ETag: '"1"', MissingMeta: 1 };
+  const faults = [
+    { operation: 'HeadObject', output },
+    { operation: 'CopyObject', output: {} },
+  ];
+  const { client: one, sent } = withFaults(s3(), ...faults);
+  const object = { bucket: plain, key: 'unseen' };
+  const set = changeMetadata(one, { ...object, change: { contentType: 'text/csv' } });
+  await expect(set).rejects.toThrow('metadata that no HTTP header can carry');
+  expect(sent).not.toContain('CopyObject');
+  const { changed } = await changeMetadata(one, { ...object, change: { metadata: null } });
+  expect(changed).toEqual(['x-amz-missing-meta']);
+  expect(sent).toContain('CopyObject');
+});

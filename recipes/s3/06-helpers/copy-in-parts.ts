@@ -1,5 +1,6 @@
 /** Copies an object in parts, for 3.6: what S3 does not copy in one call. */
 import { setMaxListeners } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   AbortMultipartUploadCommand,
   type ChecksumAlgorithm,
@@ -27,7 +28,8 @@ const MiB = 2 ** 20;
  * @param options.signal - Stops the copy; then the upload is aborted.
  * @param options.onProgress - Called with the bytes that are copied.
  * @returns The copy's ETag, and how many parts it has.
- * @throws RangeError when it would be over 10,000 parts. An error that names the upload if it could not be aborted.
+ * @throws RangeError when it would be over 10,000 parts. An error that names the upload if it could not be aborted, or
+ *   the copy if it may be there.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPartCopy.html
  *
  * @example
@@ -55,14 +57,18 @@ export async function copyInParts(
   const crc = checksum && /^CRC/.test(checksum.algorithm) ? checksum : null;
   const ChecksumAlgorithm = (crc?.algorithm ?? 'CRC64NVME') as ChecksumAlgorithm;
   const whole = { ChecksumAlgorithm, ChecksumType: 'FULL_OBJECT' } as const;
-  const start = new CreateMultipartUploadCommand({ ...settings, ...whole });
-  const { UploadId } = await s3.send(start, { abortSignal: signal });
+  // Without the signal: an upload whose id is not waited for could not be aborted.
+  signal?.throwIfAborted();
+  const { UploadId } = await s3.send(new CreateMultipartUploadCommand({ ...settings, ...whole }));
   const upload = { Bucket: settings.Bucket, Key: settings.Key, UploadId };
+  const object = `s3://${upload.Bucket}/${upload.Key}`;
+  // The first part that fails stops the others.
+  const failed = new AbortController();
+  const abortSignal = AbortSignal.any([failed.signal, ...(signal ? [signal] : [])]);
+  setMaxListeners(0, abortSignal);
+  let isMaybeDone = false;
   try {
-    // The first part that fails stops the others: the upload is aborted only when nothing is under way any more.
-    const failed = new AbortController();
-    const abortSignal = AbortSignal.any([failed.signal, ...(signal ? [signal] : [])]);
-    setMaxListeners(0, abortSignal);
+    signal?.throwIfAborted();
     let done = 0;
     const copyPart = async (PartNumber: number) => {
       const first = (PartNumber - 1) * partSize;
@@ -89,17 +95,29 @@ export async function copyInParts(
     const complete = { ...upload, ...expected, IfMatch, MpuObjectSize: size, MultipartUpload: { Parts } };
     const { ETag } = await s3.send(new CompleteMultipartUploadCommand(complete)).catch(async (error) => {
       // When an answer is lost the SDK asks again, and there is no upload any more: the copy may be there.
-      if (error.name !== 'NoSuchUpload' || error.$metadata.attempts === 1) throw error;
+      const isGone = error.name === 'NoSuchUpload' && error.$metadata.attempts !== 1;
+      isMaybeDone = isGone || !(error.$metadata?.httpStatusCode < 500);
+      if (!isGone) throw error;
       const { etag } = await readObject(s3, { bucket: `${upload.Bucket}`, key: `${upload.Key}` });
-      if (!etag.endsWith(`-${parts}"`)) throw error;
+      isMaybeDone = etag.endsWith(`-${parts}"`);
+      if (!isMaybeDone) throw error;
       return { ETag: etag };
     });
     return { etag: ETag, parts };
   } catch (error) {
-    const remove = () => s3.send(new AbortMultipartUploadCommand(upload));
-    throw await undo(
-      [{ id: `the unfinished upload ${UploadId} of s3://${upload.Bucket}/${upload.Key}`, remove }],
-      error,
-    );
+    let isGone = false;
+    const abort = () =>
+      s3.send(new AbortMultipartUploadCommand(upload)).catch((failure) => {
+        if (failure.name !== 'NoSuchUpload') throw failure;
+        return null;
+      });
+    const remove = async () => {
+      isGone = (await abort()) === null;
+      // S3 may still be at a part whose answer is not waited for any more, and would keep it until the next abort.
+      if (abortSignal.aborted) await sleep(1000).then(abort);
+    };
+    const left = await undo([{ id: `the unfinished upload ${UploadId} of ${object}`, remove }], error);
+    if (!isMaybeDone || !isGone) throw left;
+    throw Object.assign(new Error(`${left.message}; ${object} may be copied`, { cause: error }), { name: left.name });
   }
 }

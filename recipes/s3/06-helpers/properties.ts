@@ -61,6 +61,8 @@ export interface ReadObject {
   /** Algorithm and value, where S3 has a checksum of the whole object, not of its parts. */
   checksum: { algorithm: string; value: string } | null;
   headers: Headers;
+  /** How many values of metadata S3 does not show because they can't be printed. */
+  missing: number;
   /** What a copy has only if it is said again: class, encryption, redirect and lock. */
   settings: Partial<CopyObjectCommandInput>;
 }
@@ -89,9 +91,8 @@ export async function readObject(
     if (status === 403) error.name = 'AccessDenied';
     throw meanings[status] ? Object.assign(error, { message: `${object} ${meanings[status]}` }) : error;
   });
-  if (head.MissingMeta) throw new Error(`s3://${bucket}/${key} has metadata that no HTTP header can carry to a copy`);
-  const { ContentLength: size = 0, ETag = '', VersionId = null } = head;
-  return { size, etag: ETag, versionId: VersionId, ...details(head) };
+  const { ContentLength: size = 0, ETag = '', VersionId = null, MissingMeta: missing = 0 } = head;
+  return { size, etag: ETag, versionId: VersionId, missing, ...details(head) };
 }
 
 /** What the answers to HEAD mean: it has no body to say so in. */
