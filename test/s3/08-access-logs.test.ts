@@ -116,6 +116,8 @@ test('by the command line: a policy that has nothing else goes with the logging'
   const itself = await run(`npx tsx ${file} ${bucket} s3://${bucket}/logs/ --local --calls`);
   expect(itself).toMatchObject({ code: 2, stdout: '' });
   expect(itself.stderr).toMatch(/^Error: paws-example\S+ can't log into itself: .*\n$/);
+  const named = await run(`npx tsx ${file} s3://${bucket} --local`);
+  expect(named).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('without s3://') });
   const unknown = await run(`npx tsx ${file} paws-example-nowhere --local`);
   expect(unknown).toMatchObject({ code: 1, stdout: '' });
   expect(unknown.stderr).toMatch(/^Error: s3:GetBucketLogging failed: NoSuchBucket: .*\n$/);
@@ -170,6 +172,11 @@ test('a target that logs back, of another region or account, or none at all, is 
   const theirs = `${neighbour.bucket}-theirs`;
   await neighbour.s3().send(new CreateBucketCommand({ Bucket: theirs }));
   await expect(start(theirs)).rejects.toThrow(`${theirs} is no bucket of this account`);
+  // Nor can it be the one that is logged, though a policy lets one read its settings.
+  const stranger = withFaults(own.s3(), { operation: 'GetBucketLogging', times: 1, output: {} }).client;
+  await expect(startAccessLogs(stranger, sts, { bucket: theirs, target })).rejects.toThrow(
+    `${theirs} is no bucket of this account`,
+  );
   // A name that only begins so is another bucket's.
   await expect(start(target.slice(0, -1))).rejects.toThrow('is no bucket of this account');
   expect(nothingSent(sent)).toEqual([]);
@@ -322,6 +329,7 @@ test.each([
   ['a VPC', { Condition: { StringNotEquals: { 'aws:SourceVpc': 'vpc-1' } } }],
   ['an organisation', { Condition: { StringNotEquals: { 'aws:PrincipalOrgID': 'o-1' } } }],
   ['other accounts', { Condition: { StringNotEquals: { 'aws:SourceAccount': '444455556666' } } }],
+  ['all but a bucket called *', { Condition: { StringNotEquals: { 'aws:SourceArn': 'arn:aws:s3:::*' } } }],
   ['encrypted transport', { Condition: { Bool: { 'aws:SecureTransport': 'true' } } }],
 ])('a Deny of %s is in the way', (_, part) => {
   expect(findDenials(policy({ ...deny, ...part }), route)).toEqual(['It']);
@@ -369,6 +377,22 @@ test('what lets S3 write is seen, whoever wrote it', () => {
   expect(isAllowed(ours, { ...route, bucket: 'stall' })).toBe(false);
   expect(isAllowed(ours, { ...route, account: '444455556666' })).toBe(false);
   expect(isAllowed(policy(deny), route)).toBe(false);
+  // All keys under the prefix, not some of them.
+  expect(isAllowed(ours, { ...route, prefix: 'access/x/' })).toBe(true);
+  for (const prefix of ['', 'acc', 'access', '*']) expect(isAllowed(ours, { ...route, prefix }), prefix).toBe(false);
+  const variable = 'arn:aws:s3:::logs/$' + '{aws:SourceAccount}*';
+  for (const Resource of ['arn:aws:s3:::logs/access/??*2026*', 'arn:aws:s3:::logs/*.gz', variable])
+    expect(isAllowed(policy({ ...wide, Resource }), route), Resource).toBe(false);
+  // Only these operators know wildcards.
+  const star = { 'aws:SourceArn': 'arn:aws:s3:::*' };
+  for (const [operator, held] of [
+    ['ArnLike', true],
+    ['ArnEquals', true],
+    ['StringLike', true],
+    ['StringEquals', false],
+    ['StringEqualsIgnoreCase', false],
+  ] as const)
+    expect(isAllowed(policy({ ...wide, Condition: { [operator]: star } }), route), operator).toBe(held);
   // Nobody knows here whether these hold.
   const organisation = { StringEquals: { 'aws:SourceOrgID': 'o-1' } };
   const date = { DateGreaterThan: { 'aws:CurrentTime': '2020-01-01T00:00:00Z' } };
@@ -400,7 +424,8 @@ test('whatever a policy holds, our statement goes in once and out again, and the
       expect(addStatement(added, route)).toBe(added);
       const removed = removeStatement(added, route);
       if (clean.Statement.length === 0) expect(removed).toBeNull();
-      else expect(JSON.parse(removed ?? '')).toEqual({ Version: '2012-10-17', ...clean });
+      // Without a version it stays: what its other statements mean depends on that.
+      else expect(JSON.parse(removed ?? '')).toEqual(clean);
       expect(removeStatement(text, route)).toBe(text);
     }),
   );

@@ -67,7 +67,8 @@ export function addStatement(policy: string | null, route: LogRoute): string {
   const there = statements.filter(({ Sid }) => Sid === ours.Sid);
   if (policy && there.length === 1 && isSame(there[0], ours)) return policy;
   const Statement = [...statements.filter(({ Sid }) => Sid !== ours.Sid), ours];
-  return JSON.stringify({ Version: '2012-10-17', ...rest, Statement });
+  // A policy without a version is of 2008, and its other statements would mean something else under a newer one.
+  return JSON.stringify({ ...(policy ? {} : { Version: '2012-10-17' }), ...rest, Statement });
 }
 
 /** Takes our statement out. Returns the same text if it was not in, null if nothing else was. */
@@ -78,15 +79,17 @@ export function removeStatement(policy: string, route: Pick<LogRoute, 'bucket'>)
   return Statement.length === 0 ? null : JSON.stringify({ ...rest, Statement });
 }
 
-/** Whether some statement lets S3 write the logs: without a condition that is not known here. */
+/** Whether some statement lets S3 write all of the logs: without a variable or a condition that is not known here. */
 export function isAllowed(policy: string | null, route: LogRoute): boolean {
   const known = knownKeys(route);
-  return applying(policy, route).some(({ Effect, Condition = {} }) => {
-    const parts = Object.entries(Condition);
-    const clear = parts.every(
+  // What no policy has stands for the rest of a key: only a wildcard takes it, so that no key is left out.
+  const all = `arn:${route.partition}:s3:::${route.target}/${route.prefix.replaceAll('*', '\0')}${'\0'.repeat(99)}`;
+  return applying(policy, route).some(({ Effect, Resource, NotResource, Condition = {} }) => {
+    const clear = Object.entries(Condition).every(
       ([operator, keys]) => form.test(operator) && Object.keys(keys).every((key) => known(key)),
     );
-    return Effect === 'Allow' && clear;
+    const isWhole = !NotResource && some(Resource, (one) => !one.includes('${') && overlap(one, all));
+    return Effect === 'Allow' && isWhole && clear && !JSON.stringify(Condition).includes('${');
   });
 }
 
@@ -156,11 +159,14 @@ function knownKeys({ account, partition, bucket }: LogRoute): (key: string) => s
 function isKnownFalse(condition: NonNullable<Statement['Condition']>, route: LogRoute): boolean {
   const known = knownKeys(route);
   return Object.entries(condition).some(([operator, keys]) => {
-    const [, kind, not] = form.exec(operator) ?? [];
+    const [, kind, not, how] = form.exec(operator) ?? [];
+    // Only these know wildcards; the others take a star for a star.
+    const isPattern = kind === 'Arn' || how === 'Like';
     return Object.entries(keys).some(([key, wanted]) => {
       const value = known(key)?.toLowerCase();
       if (!kind || value === undefined) return false;
-      const matches = [wanted].flat().some((one) => overlap(`${one}`.toLowerCase(), value));
+      const fits = (one: string) => (isPattern || one.includes('${') ? overlap(one, value) : one === value);
+      const matches = [wanted].flat().some((one) => fits(`${one}`.toLowerCase()));
       return not ? matches : !matches;
     });
   });

@@ -31,7 +31,12 @@ export async function findProblems(s3: S3Client, route: LogRoute, signal?: Abort
     return null;
   };
   const [here, there] = [await regionOf(bucket), await regionOf(target)];
-  if (there === null) return [`${target} is no bucket of this account`];
+  for (const [name, region] of [
+    [bucket, here],
+    [target, there],
+  ]) {
+    if (region === null) return [`${name} is no bucket of this account`];
+  }
   // The other settings are told in the bucket's own region only.
   if (here !== there) return [`${target} is in ${there} and ${bucket} in ${here}: both must be in one region`];
 
