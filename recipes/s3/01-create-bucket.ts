@@ -35,13 +35,14 @@
  * @permission s3:ListAllMyBuckets on *
  * @permission s3:CreateBucket on arn:aws:s3:::BUCKET
  * @permission s3:TagResource on arn:aws:s3:::BUCKET
+ * @permission s3:ListBucket on arn:aws:s3:::BUCKET
  * @cost nothing until you store something; from the account's 2,001st bucket on a few cents a month each
  * @undo npx tsx recipes/setup/09-clean-up.ts s3://{bucket} --local --yes
  * @book s3.create_bucket → CreateBucketCommand
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
  */
-import { CreateBucketCommand, paginateListBuckets, S3Client } from '@aws-sdk/client-s3';
+import { CreateBucketCommand, HeadBucketCommand, paginateListBuckets, S3Client } from '@aws-sdk/client-s3';
 
 export interface CreatedBucket {
   bucket: string;
@@ -89,9 +90,15 @@ export async function createBucket(
       }),
     );
   } catch (error) {
-    // Another run of yours was faster, or the SDK tried again because the first answer was lost.
-    if ((error as Error).name === 'BucketAlreadyOwnedByYou') return { bucket, region, created: false };
-    throw error;
+    if ((error as Error).name !== 'BucketAlreadyOwnedByYou') throw error;
+    // Another run of yours was faster, in whatever region, or the SDK tried again because the first answer was lost.
+    const head = s3.send(new HeadBucketCommand({ Bucket: bucket })).catch((refusal) => {
+      // S3 tells the region with a refusal, too.
+      const BucketRegion: string | undefined = refusal.$response?.headers['x-amz-bucket-region'];
+      if (!BucketRegion) throw refusal;
+      return { BucketRegion };
+    });
+    return { bucket, region: (await head).BucketRegion ?? region, created: false };
   }
   return { bucket, region, created: true };
 }

@@ -2,6 +2,7 @@ import { GetBucketTaggingCommand, GetPublicAccessBlockCommand, HeadBucketCommand
 import fc from 'fast-check';
 import { expect, onTestFinished, test } from 'vitest';
 import { createBucket } from '../../recipes/s3/01-create-bucket.ts';
+import { withFaults } from '../faults.ts';
 import { sandbox, testRecipe } from '../harness.ts';
 import { keysOf } from '../program.ts';
 import { startVersitygw, versitygw } from '../versitygw.ts';
@@ -54,13 +55,33 @@ test("somebody else's bucket is an error that says so", async () => {
   expect(result.stderr).toMatch(/^Error: s3:CreateBucket failed: BucketAlreadyExists: .*\n$/);
 });
 
-test('losing a race against a run of your own is no error', async () => {
+test('losing a race against a run of your own is no error, and the bucket is where that run made it', async () => {
+  await createBucket(s3('eu-west-1'), { bucket: `${bucket}-raced` });
   const faults = [
     { operation: 's3:ListBuckets', output: { Buckets: [] } },
     { operation: 's3:CreateBucket', error: { name: 'BucketAlreadyOwnedByYou' } },
   ];
-  const result = await run(`npx tsx ${file} paws-example --local --json`, { faults });
-  expect(result).toMatchObject({ code: 0, stdout: expect.stringContaining('"created": false') });
+  const result = await run(`npx tsx ${file} paws-example-raced --local --json`, { faults });
+  expect(result).toMatchObject({ code: 0, stderr: '' });
+  expect(JSON.parse(result.stdout)).toEqual({ bucket: 'paws-example-raced', region: 'eu-west-1', created: false });
+
+  // S3 tells the region with a refusal, too.
+  const raced = (headers: object) => {
+    const { client } = withFaults(
+      s3(),
+      { operation: 'ListBuckets', output: { Buckets: [] } },
+      { operation: 'CreateBucket', error: 'BucketAlreadyOwnedByYou' },
+    );
+    const refuse = () => {
+      throw Object.assign(new Error('403'), { name: 'Forbidden', $response: { statusCode: 403, headers } });
+    };
+    client.middlewareStack.add((next, context) => (context.commandName === 'HeadBucketCommand' ? refuse : next), {
+      step: 'initialize',
+    });
+    return createBucket(client, { bucket });
+  };
+  expect(await raced({ 'x-amz-bucket-region': 'sa-east-1' })).toMatchObject({ region: 'sa-east-1', created: false });
+  await expect(raced({})).rejects.toMatchObject({ name: 'Forbidden' });
 });
 
 test('a missing permission is named', async () => {
