@@ -59,7 +59,9 @@
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-key.html
  */
 import { createHash } from 'node:crypto';
+import { Readable } from 'node:stream';
 import { GetObjectCommand, HeadObjectCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
+import { readBytes } from './22-helpers/byte-reader.ts';
 
 export interface StoredData {
   bucket: string;
@@ -192,17 +194,26 @@ async function askAnonymously(s3: S3Client, object: { Bucket: string; Key: strin
 /** All of a body in memory, if it is not too much. */
 async function readAll(
   body: string | Uint8Array | AsyncIterable<Uint8Array>,
-  signal?: AbortSignal,
+  signal = new AbortController().signal,
 ): Promise<Uint8Array> {
-  const chunks: Uint8Array[] = [];
+  const pieces: Uint8Array[] = [];
   let size = 0;
-  for await (const chunk of typeof body === 'string' || body instanceof Uint8Array ? [Buffer.from(body)] : body) {
-    signal?.throwIfAborted();
-    size += chunk.length;
-    if (size > limit) throw new RangeError('there are over 100 MiB: 3.13 uploads large files, 3.22 streams');
-    chunks.push(chunk);
+  const whole = typeof body === 'string' || body instanceof Uint8Array;
+  // Not by `for await`: of a source that gives nothing any more it would wait for ever, whatever the signal.
+  const source = readBytes(whole ? Readable.from([Buffer.from(body)]) : body, signal);
+  try {
+    for (let isAtEnd = false; !isAtEnd; ) {
+      const buffer = Buffer.allocUnsafe(2 ** 20);
+      const { length, isLast } = await source.fill(buffer);
+      isAtEnd = isLast;
+      size += length;
+      if (size > limit) throw new RangeError('there are over 100 MiB: 3.13 uploads large files, 3.22 streams');
+      pieces.push(buffer.subarray(0, length));
+    }
+    return Buffer.concat(pieces);
+  } finally {
+    source.close();
   }
-  return Buffer.concat(chunks);
 }
 
 // ---- command line: leave out when copying ----

@@ -120,6 +120,8 @@ export async function storeMetadata(
   const guessed = mime.getType(`/${key}`) ?? 'application/octet-stream';
   const charset = typeof body === 'string' && guessed.startsWith('text/') ? '; charset=utf-8' : '';
   const contentType = options.contentType ?? `${guessed}${charset}`;
+  // An empty variable of a script must not be taken for nothing that is wanted.
+  if (contentType === '') throw new RangeError('the content type is empty: give one such as text/html, or none');
   for (const header of [contentType, cacheControl ?? '']) {
     if (!/^[ -~]*$/.test(header)) throw new RangeError(`"${header}" is not plain ASCII, as a header must be`);
   }

@@ -135,6 +135,7 @@ test('what breaks a rule is refused with the rule, before anything is sent', asy
     ['which only AWS may use', { tags: { 'aws:a': 'a' } }],
     ['the tag "a" may have letters, digits, spaces and + - = . _ : / @ only', { tags: { a: 'b&c' } }],
     ['the tag "😀" may have letters', { tags: { '😀': 'a' } }],
+    ['the content type is empty', { contentType: '' }],
     ['"naïve" is not plain ASCII', { contentType: 'naïve' }],
     ['"no-cache\n" is not plain ASCII', { cacheControl: 'no-cache\n' }],
   ];
