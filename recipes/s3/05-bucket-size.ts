@@ -150,7 +150,7 @@ export async function bucketSize(
   },
 ): Promise<BucketSize> {
   const { bucket, prefix = '', current = false, concurrency = 16, signal, onProgress } = options;
-  if (bucket.endsWith('--x-s3')) throw new RangeError(`${bucket} is a directory bucket, whose keys are not sorted`);
+  if (/--xa?-s3$/.test(bucket)) throw new RangeError(`${bucket} is a directory bucket, whose keys are not sorted`);
   if (!(Number.isInteger(concurrency) && concurrency > 0))
     throw new RangeError(`concurrency is a number from 1, not ${concurrency}`);
   // Each call listens to the signal, and Node warns of more than ten.
@@ -204,11 +204,11 @@ export async function bucketSize(
     const page: ListOutput = await s3.send(new ListMultipartUploadsCommand({ ...within, ...next }), stoppable);
     const addParts = async ({ Key = '', UploadId, StorageClass = 'STANDARD' }: MultipartUpload) => {
       const upload = { Bucket: bucket, Key: decodeKey(page, Key), UploadId };
-      const rows = [total, ...rowsOf(upload.Key, StorageClass)];
       // Not with paginateListParts: it goes by the marker, which is there on the last page too, and never ends.
       for (let PartNumberMarker: string | undefined = '0'; PartNumberMarker; ) {
         const parts: ListPartsOutput = await s3.send(new ListPartsCommand({ ...upload, PartNumberMarker }), stoppable);
-        for (const row of rows) {
+        // Not before the answer: an upload that is gone gets no rows.
+        for (const row of [total, ...rowsOf(upload.Key, StorageClass)]) {
           for (const { Size = 0 } of parts.Parts ?? []) row.partsSize += Size;
           row.parts += parts.Parts?.length ?? 0;
         }

@@ -309,11 +309,11 @@ test('no more calls than allowed are under way, and one signal does for all', as
 
 test('an upload that is gone meanwhile is not counted, any other error ends the work', async () => {
   const bucket = await makeBucket('uploads');
-  await startUpload(bucket, 'first', [3]);
+  await startUpload(bucket, 'first/one', [3]);
   await startUpload(bucket, 'second', [4]);
   const withFault = (fault: ClientFault) => bucketSize(withFaults(s3(), fault).client, { bucket });
   const gone = { operation: 'ListParts', error: 'NoSuchUpload', times: 1 };
-  expect(await withFault(gone)).toMatchObject({ uploads: 1, parts: 1 });
+  expect(await withFault(gone)).toMatchObject({ uploads: 1, parts: 1, prefixes: [{ prefix: '', parts: 1 }] });
   for (const operation of ['ListObjectVersions', 'ListMultipartUploads', 'ListParts']) {
     const { client: denied, sent } = withFaults(s3(), { operation, error: 'AccessDenied' });
     await expect(bucketSize(denied, { bucket })).rejects.toMatchObject({ name: 'AccessDenied' });
@@ -431,7 +431,9 @@ test('no bucket is 404, a missing right 403, and wrong input is refused before a
   expect(denied.stderr).toContain('s3:ListBucketVersions');
 
   const { client: unsent, sent } = paged(1);
-  await expect(bucketSize(unsent, { bucket: 'paws--use1-az4--x-s3' })).rejects.toThrow(RangeError);
+  // And an access point of one.
+  for (const bucket of ['paws--use1-az4--x-s3', 'paws--use1-az4--xa-s3'])
+    await expect(bucketSize(unsent, { bucket })).rejects.toThrow(RangeError);
   for (const concurrency of [0, Number.NaN, 1.5]) {
     await expect(bucketSize(unsent, { bucket: own, concurrency })).rejects.toThrow(RangeError);
   }
