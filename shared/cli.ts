@@ -121,6 +121,12 @@ export function s3Prefix(uri: string): { bucket: string; prefix: string } {
   return { bucket, prefix };
 }
 
+/** Takes an argument that is the name of a bucket, for those to whom `s3://BUCKET` would be no other. */
+export function bucketName(name: string): string {
+  if (!/^[^/\s]+$/.test(name)) throw new InvalidArgumentError('It is the name of a bucket, without s3://.');
+  return name;
+}
+
 /** Fills `{field}` in a header's command from a result: a list becomes several words. */
 export function fill(command: string, result: object): string {
   return command.replace(/\{(\w+)\}/g, (_, name) => [Reflect.get(result, name) ?? []].flat().map(quote).join(' '));
@@ -237,9 +243,9 @@ function exitCode(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   // A guard's error comes from no request and has no deeper cause.
   const guard = (error instanceof RangeError || error instanceof TypeError) && !error.cause && !failedOperation(error);
-  // A file that was named and can't be opened is wrong usage, too.
-  const { syscall } = error as NodeJS.ErrnoException;
-  return guard || syscall === 'open' ? 2 : 1;
+  // A file that was named and can't be opened, or is a folder, is wrong usage, too.
+  const { syscall, code } = error as NodeJS.ErrnoException;
+  return guard || syscall === 'open' || code === 'EISDIR' ? 2 : 1;
 }
 
 /** One or two lines for people: what failed, why, and what to do next. */

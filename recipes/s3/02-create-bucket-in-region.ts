@@ -103,7 +103,7 @@ export async function findBucketRegion(
   s3: S3Client,
   { bucket, signal }: { bucket: string; signal?: AbortSignal },
 ): Promise<string> {
-  if (bucket.endsWith('--x-s3')) throw new RangeError(`${bucket} is a directory bucket: its zone is in its name`);
+  if (/--xa?-s3$/.test(bucket)) throw new RangeError(`${bucket} is a directory bucket: its zone is in its name`);
   try {
     const { BucketRegion } = await s3.send(new HeadBucketCommand({ Bucket: bucket }), { abortSignal: signal });
     // Other servers than S3 may not tell; they have one region.
@@ -130,11 +130,11 @@ interface Answer {
 }
 
 // ---- command line: leave out when copying ----
-import { connect, print, recipe, sayUndo, tags } from '../../shared/cli.ts';
+import { bucketName, connect, print, recipe, sayUndo, tags } from '../../shared/cli.ts';
 
 recipe(import.meta, (command) =>
   command
-    .argument('<bucket>', 'name of the bucket')
+    .argument('<bucket>', 'name of the bucket', bucketName)
     .argument('[region]', 'region to create it in (default: create nothing, tell where the bucket is)')
     .action(async (bucket, region) => {
       if (region === undefined) {

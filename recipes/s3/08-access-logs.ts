@@ -275,11 +275,11 @@ async function findRoute(
 }
 
 // ---- command line: leave out when copying ----
-import { connect, interrupted, print, recipe, s3Prefix, sayUndo } from '../../shared/cli.ts';
+import { bucketName, connect, interrupted, print, recipe, s3Prefix, sayUndo } from '../../shared/cli.ts';
 
 recipe(import.meta, (command) =>
   command
-    .argument('<bucket>', 'name of the bucket whose requests are logged')
+    .argument('<bucket>', 'name of the bucket whose requests are logged', bucketName)
     .argument('[target]', 's3://BUCKET/PREFIX of the log files; without it you are told how things are', s3Prefix)
     .option('--off', 'stop logging')
     .action(async (bucket, target, { off }) => {

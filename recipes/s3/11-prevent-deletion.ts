@@ -143,11 +143,11 @@ export async function preventDeletion(
 
 // ---- command line: leave out when copying ----
 import { Option } from '@commander-js/extra-typings';
-import { confirm, connect, print, recipe, sayUndo, warn, yes } from '../../shared/cli.ts';
+import { bucketName, confirm, connect, print, recipe, sayUndo, warn, yes } from '../../shared/cli.ts';
 
 recipe(import.meta, (command) =>
   command
-    .argument('<bucket>', 'name of the bucket')
+    .argument('<bucket>', 'name of the bucket', bucketName)
     .option('--suspend', 'suspend versioning')
     .addOption(new Option('--mfa-delete <state>', 'needs the keys of the root user').choices(['on', 'off'] as const))
     .option('--mfa-device <arn>', "ARN or serial number of the root user's MFA device")

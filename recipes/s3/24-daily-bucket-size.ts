@@ -136,11 +136,11 @@ export async function dailyBucketSize(
 }
 
 // ---- command line: leave out when copying ----
-import { bytes, connect, interrupted, print, recipe, warn } from '../../shared/cli.ts';
+import { bucketName, bytes, connect, interrupted, print, recipe, warn } from '../../shared/cli.ts';
 
 recipe(import.meta, (command) =>
   command
-    .argument('<bucket>', 'name of the bucket')
+    .argument('<bucket>', 'name of the bucket', bucketName)
     .option('--days <number>', 'how many days to give, 1 to 450', Number)
     .action(async (bucket, { days }) => {
       const rows = await dailyBucketSize(connect(CloudWatchClient), { bucket, days, signal: interrupted() });

@@ -194,11 +194,11 @@ export async function tryStorage(
 
 // ---- command line: leave out when copying ----
 import { S3Client as Client } from '@aws-sdk/client-s3';
-import { connect, interrupted, print, recipe } from '../../shared/cli.ts';
+import { bucketName, connect, interrupted, print, recipe } from '../../shared/cli.ts';
 
 recipe(import.meta, (command) =>
   command
-    .argument('<bucket>', 'name of a bucket to create, and delete in the end')
+    .argument('<bucket>', 'name of a bucket to create, and delete in the end', bucketName)
     .option('--location <name>', "Google's name of where to keep it", 'US')
     .option('--project <id>', 'project of Google that it belongs to (default: the default project there)')
     .action(async (bucket, options) => {

@@ -112,6 +112,10 @@ test('what is no region is refused before anything is sent', async () => {
   await expect(createBucketInRegion(connect, { bucket: 'My_Bucket', region: 'eu-west-1' })).rejects.toThrow(RangeError);
   const result = await run(`npx tsx ${file} paws-example Ireland --local`);
   expect(result).toEqual({ code: 2, stdout: '', stderr: 'Error: "Ireland" is no region such as eu-west-1\n' });
+  for (const name of ['s3://paws-example', "''"]) {
+    const named = await run(`npx tsx ${file} ${name} --local`);
+    expect(named).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('without s3://') });
+  }
 });
 
 test('each step that is refused is named', async () => {
@@ -146,6 +150,7 @@ test("answers of S3's kind (the test's own) tell the region, refusals too", asyn
   expect(seen.every(({ method }) => method === 'HEAD')).toBe(true);
   seen.length = 0;
   await expect(find('paws--use1-az4--x-s3')).rejects.toThrow(RangeError);
+  await expect(find('paws--use1-az4--xa-s3')).rejects.toThrow(RangeError);
   expect(seen).toEqual([]);
 });
 

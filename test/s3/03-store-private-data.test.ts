@@ -215,14 +215,16 @@ test('too much data, a bad key and an empty name of a key are refused before any
 
 test('wrong usage is told', async () => {
   const command = `npx tsx ${file} s3://${shown}`;
-  const [neither, both, noFile] = await Promise.all([
+  const [neither, both, noFile, folder] = await Promise.all([
     run(`${command}/key --local`),
     run(`${command}/key text --file x --local`),
     run(`${command}/key --file no-such-file --local`),
+    run(`${command}/key --file . --local`),
   ]);
   expect(neither).toMatchObject({ code: 2, stdout: '', stderr: 'Error: give either a text or --file\n' });
   expect(both).toMatchObject({ code: 2, stdout: '', stderr: 'Error: give either a text or --file\n' });
   expect(noFile).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining("open 'no-such-file'") });
+  expect(folder).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('EISDIR') });
 });
 
 test('an interrupted one stores nothing', async () => {
@@ -244,6 +246,13 @@ test('an interrupted one stores nothing', async () => {
   const body = Readable.from(slow);
   const waiting = storePrivateData(unused, { bucket, key: 'stopped', body, signal: AbortSignal.timeout(50) });
   await expect(waiting).rejects.toMatchObject({ name: 'TimeoutError' });
+  // And when none comes any more.
+  const stalled = new Readable({ read() {} });
+  for (const body of [stalled, { [Symbol.asyncIterator]: () => ({ next: () => new Promise<never>(() => {}) }) }]) {
+    const still = storePrivateData(unused, { bucket, key: 'stopped', body, signal: AbortSignal.timeout(50) });
+    await expect(still).rejects.toMatchObject({ name: 'TimeoutError' });
+  }
+  expect(stalled.destroyed).toBe(true);
   expect(sent).toEqual([]);
 });
 
