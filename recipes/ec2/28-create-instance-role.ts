@@ -65,9 +65,9 @@ import {
   GetRoleCommand,
   GetRolePolicyCommand,
   IAMClient,
-  ListAttachedRolePoliciesCommand,
-  ListRolePoliciesCommand,
   PutRolePolicyCommand,
+  paginateListAttachedRolePolicies,
+  paginateListRolePolicies,
   RemoveRoleFromInstanceProfileCommand,
   waitUntilInstanceProfileExists,
   waitUntilRoleExists,
@@ -143,7 +143,7 @@ export async function createInstanceRole(
     signal?.throwIfAborted();
     let roleArn = role?.arn;
     if (!roleArn) {
-      const AssumeRolePolicyDocument = JSON.stringify(trust);
+      const AssumeRolePolicyDocument = JSON.stringify(trustOf(await iam.config.region()));
       const { Role } = await iam.send(new CreateRoleCommand({ RoleName, AssumeRolePolicyDocument, Tags }));
       roleArn = Role?.Arn as string;
       made.push({ id: `role ${roleName}`, remove: () => iam.send(new DeleteRoleCommand({ RoleName })) });
@@ -212,10 +212,11 @@ export async function deleteInstanceRole(iam: IAMClient, { roleName }: { roleNam
   await iam.send(new DeleteRoleCommand({ RoleName }));
 }
 
-const trust = {
-  Version: '2012-10-17',
-  Statement: [{ Effect: 'Allow', Principal: { Service: 'ec2.amazonaws.com' }, Action: 'sts:AssumeRole' }],
-};
+/** Who may use the role: EC2, which has another name in China. */
+function trustOf(region: string) {
+  const Service = region.startsWith('cn-') ? 'ec2.amazonaws.com.cn' : 'ec2.amazonaws.com';
+  return { Version: '2012-10-17', Statement: [{ Effect: 'Allow', Principal: { Service }, Action: 'sts:AssumeRole' }] };
+}
 
 const policyFor = (namespace: string) => ({
   Version: '2012-10-17',
@@ -238,6 +239,7 @@ async function findRole(
   const answer = await unlessMissing(iam.send(new GetRoleCommand({ RoleName })));
   if (!answer?.Role) return null;
   const refuse = (why: string) => new Error(`there is a role ${roleName}, and it ${why}: choose another name`);
+  const trust = trustOf(await iam.config.region());
   if (!isSame(answer.Role.AssumeRolePolicyDocument, trust)) throw refuse('is not for EC2 alone');
   const policies = await listPolicies(iam, roleName);
   const others = policies.filter((name) => name !== policyName);
@@ -257,9 +259,14 @@ async function findProfile(iam: IAMClient, name: string): Promise<{ role: string
 
 /** Names of all the policies that a role has, its own and attached ones. */
 async function listPolicies(iam: IAMClient, RoleName: string): Promise<string[]> {
-  const { AttachedPolicies = [] } = await iam.send(new ListAttachedRolePoliciesCommand({ RoleName }));
-  const { PolicyNames = [] } = await iam.send(new ListRolePoliciesCommand({ RoleName }));
-  return [...AttachedPolicies.map(({ PolicyName }) => PolicyName as string), ...PolicyNames];
+  const names: string[] = [];
+  for await (const { AttachedPolicies = [] } of paginateListAttachedRolePolicies({ client: iam }, { RoleName })) {
+    names.push(...AttachedPolicies.map(({ PolicyName }) => PolicyName as string));
+  }
+  for await (const { PolicyNames = [] } of paginateListRolePolicies({ client: iam }, { RoleName })) {
+    names.push(...PolicyNames);
+  }
+  return names;
 }
 
 /** Whether IAM's text of a policy, which is URL-encoded, says the same. */

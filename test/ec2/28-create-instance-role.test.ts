@@ -4,6 +4,7 @@ import {
   CreateInstanceProfileCommand,
   CreateRoleCommand,
   DeleteInstanceProfileCommand,
+  DeleteRolePolicyCommand,
   DetachRolePolicyCommand,
   GetInstanceProfileCommand,
   GetRoleCommand,
@@ -11,6 +12,7 @@ import {
   IAMClient,
   ListInstanceProfilesCommand,
   ListRolesCommand,
+  PutRolePolicyCommand,
   RemoveRoleFromInstanceProfileCommand,
 } from '@aws-sdk/client-iam';
 import { describe, expect, test } from 'vitest';
@@ -82,6 +84,15 @@ test('EC2 alone may use the role, it may store metrics in one namespace, and bot
   expect(profile.InstanceProfile).toMatchObject({ Tags: tag, Roles: [{ RoleName: 'web' }] });
   await deleteInstanceRole(iam, { roleName: 'web' });
   expect(await left()).toEqual([]);
+});
+
+test('in China, EC2 has another name', async () => {
+  const china = new IAMClient(settingsOf(own, 'cn-north-1'));
+  await createInstanceRole(china);
+  const { Role } = await china.send(new GetRoleCommand({ RoleName: 'paws' }));
+  expect(decodeURIComponent(`${Role?.AssumeRolePolicyDocument}`)).toContain('"Service":"ec2.amazonaws.com.cn"');
+  expect((await createInstanceRole(china)).made).toEqual([]);
+  await deleteInstanceRole(china, { roleName: 'paws' });
 });
 
 test('a second run makes nothing, and what is missing is made', async () => {
@@ -183,6 +194,27 @@ test('what is there for something else is refused and left as it is', async () =
   await iam.send(new RemoveRoleFromInstanceProfileCommand(names));
   await iam.send(new DeleteInstanceProfileCommand(names));
   for (const roleName of ['lambda', 'one', 'admin']) await deleteInstanceRole(iam, { roleName });
+  expect(await left()).toEqual([]);
+});
+
+test('policies that come in pages are all seen', async () => {
+  const small = new IAMClient(settingsOf(own));
+  const paged =
+    (next: (args: never) => Promise<never>) =>
+    ({ input }: { input: object }) =>
+      next({ input: { ...input, MaxItems: 1 } } as never);
+  small.middlewareStack.add(paged as never, { step: 'initialize' });
+  await createInstanceRole(iam, { roleName: 'many' });
+  const Statement = [{ Effect: 'Allow', Action: 's3:GetObject', Resource: '*' }];
+  const PolicyDocument = JSON.stringify({ Version: '2012-10-17', Statement });
+  const many = { RoleName: 'many', PolicyName: 'z', PolicyDocument };
+  await iam.send(new PutRolePolicyCommand(many));
+  const attached = ['ReadOnlyAccess', 'SecurityAudit'].map((name) => `arn:aws:iam::aws:policy/${name}`);
+  for (const PolicyArn of attached) await iam.send(new AttachRolePolicyCommand({ ...many, PolicyArn }));
+  await expect(createInstanceRole(small, { roleName: 'many' })).rejects.toThrow('by ReadOnlyAccess, SecurityAudit, z:');
+  for (const PolicyArn of attached) await iam.send(new DetachRolePolicyCommand({ ...many, PolicyArn }));
+  await iam.send(new DeleteRolePolicyCommand(many));
+  await deleteInstanceRole(small, { roleName: 'many' });
   expect(await left()).toEqual([]);
 });
 
