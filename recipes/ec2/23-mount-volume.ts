@@ -71,6 +71,9 @@ refuse() { echo "$*" >&2; exit 1; }
 link=/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_$(echo "$1" | tr -d -)
 # As the system has it, past links.
 mount_point=$(readlink -m "$2")
+case $mount_point in
+  *[[:space:]]*) refuse "$2 leads to '$mount_point', and /etc/fstab takes no blanks" ;;
+esac
 type=$3
 
 # The device appears a moment after the volume was attached.
@@ -104,8 +107,9 @@ else
   refuse "$device holds no plain file system: $(field TYPE)"
 fi
 
-# Where it is, and what is in the place.
-at=$(findmnt -rno TARGET --source "$device") || true
+# Where it is, and what is in the place. A part of it may be mounted elsewhere, too: that is another thing.
+at=$(findmnt -rno TARGET,FSROOT --source "$device" | sed -n 's| /$||p')
+if printf '%s\\n' "$at" | grep -qxF "$mount_point"; then at=$mount_point; fi
 there=$(findmnt -rno SOURCE --mountpoint "$mount_point") || true
 line=$(findmnt -rno SOURCE --fstab --target "$mount_point") || true
 planned=

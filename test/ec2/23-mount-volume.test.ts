@@ -9,6 +9,7 @@ import {
   openSync,
   readFileSync,
   statSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
   writeSync,
@@ -256,6 +257,15 @@ onDisks('a file system that is there is mounted with its files, whatever type is
   expect(table()).toBe(done);
   expect(inside('cat', `${place('old')}/file`)).toBe('kept');
 
+  // A part of it that is mounted elsewhere, in a place with a blank even, is no reason to refuse.
+  const part = place('a part');
+  inside('sh', '-c', `mkdir '${place('old')}/part' '${part}' && mount --bind '${place('old')}/part' '${part}'`);
+  expect(await mount(volumeId, place('old'))).toMatchObject({ formatted: false, mounted: false, addedToFstab: false });
+  // Nor is the whole of it.
+  inside('sh', '-c', `umount '${part}' && mount --bind '${place('old')}' '${part}'`);
+  expect(await mount(volumeId, place('old'))).toMatchObject({ formatted: false, mounted: false, addedToFstab: false });
+  inside('umount', part);
+
   // In another place: refused while mounted, and while only planned.
   expect(await refusal(volumeId, place('elsewhere'))).toMatch(/is mounted already, at .*mnt\/old/);
   inside('umount', place('old'));
@@ -320,6 +330,8 @@ onDisks('a place that is taken is refused, and the empty volume stays empty', as
   writeFileSync(join(place('full'), 'file'), '');
   expect(await refusal(volumeId, place('full'))).toMatch(/has files, which would be hidden/);
   expect(await refusal(volumeId, join(place('full'), 'file'))).toMatch(/is no directory/);
+  symlinkSync(place('with a blank'), place('link'));
+  expect(await refusal(volumeId, place('link'))).toMatch(/link leads to '.*with a blank', and \/etc\/fstab takes no/);
 
   plugIn(other, (path) => execFileSync('mkfs.ext4', ['-q', path]));
   const { device, uuid } = await mount(other, place('taken'));
