@@ -181,7 +181,9 @@ export async function readLaunchSettings(
         Groups: primary?.Groups?.map(({ GroupId }) => GroupId as string),
         // A stopped instance has no public address, and doesn't tell whether it had one: then the subnet decides.
         AssociatePublicIpAddress: state === 'running' ? instance.PublicIpAddress !== undefined : undefined,
+        SecondaryPrivateIpAddressCount: (primary?.PrivateIpAddresses?.length ?? 1) - 1 || undefined,
         Ipv6AddressCount: primary?.Ipv6Addresses?.length || undefined,
+        InterfaceType: primary?.InterfaceType === 'efa' ? 'efa' : undefined,
       },
     ],
     BlockDeviceMappings: [...devices.filter(isRoot), ...data].map(toMapping),
@@ -225,6 +227,7 @@ export async function readLaunchSettings(
   );
   const differences = [
     `addresses: other than ${addresses.join(' and ')}`,
+    ...(state === 'running' ? [] : ['public address: as the subnet has it']),
     ...(devices.some(isRoot) ? ['root volume: as in the image'] : []),
     ...(type.InstanceStorageSupported ? ['instance store: empty'] : []),
     ...devices.filter(({ volume }) => !volume.Encrypted).map(({ device }) => `${device}: encrypted`),

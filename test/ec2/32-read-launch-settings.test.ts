@@ -113,7 +113,12 @@ test('what can not be repeated is listed, and what would be an error is left out
     // Told in any order.
     NetworkInterfaces: [
       { NetworkInterfaceId: 'eni-2', Attachment: { DeviceIndex: 1 }, Groups: [{ GroupId: 'sg-2' }] },
-      { ...first, Ipv6Addresses: [{ Ipv6Address: '2001:db8::1' }] },
+      {
+        ...first,
+        Ipv6Addresses: [{ Ipv6Address: '2001:db8::1' }],
+        InterfaceType: 'efa',
+        PrivateIpAddresses: [...(first?.PrivateIpAddresses ?? []), { PrivateIpAddress: '10.0.0.8' }],
+      },
     ],
     Tags: [
       { Key: 'team', Value: 'a' },
@@ -121,7 +126,7 @@ test('what can not be repeated is listed, and what would be an error is left out
     ],
   });
   expect(differences).toEqual([
-    expect.stringMatching(/^addresses: other than [\d.]+ and [\d.]+$/),
+    expect.stringMatching(/^addresses: other than [\d.]+ and [\d.]+ and 10\.0\.0\.8$/),
     'root volume: as in the image',
     'instance store: empty',
     '/dev/sda1: encrypted',
@@ -133,7 +138,12 @@ test('what can not be repeated is listed, and what would be an error is left out
     'tag aws:autoscaling:groupName: left out',
   ]);
   expect(settings.TagSpecifications).toEqual([{ ResourceType: 'instance', Tags: [{ Key: 'team', Value: 'a' }] }]);
-  expect(settings.NetworkInterfaces).toMatchObject([{ Groups: [first?.Groups?.[0]?.GroupId], Ipv6AddressCount: 1 }]);
+  expect(settings.NetworkInterfaces).toMatchObject([
+    {
+      Groups: [first?.Groups?.[0]?.GroupId],
+      ...{ Ipv6AddressCount: 1, SecondaryPrivateIpAddressCount: 1, InterfaceType: 'efa' },
+    },
+  ]);
   expect(settings.Placement).toMatchObject({ GroupId: 'pg-1', GroupName: undefined, HostId: undefined });
   expect(settings.Placement).not.toHaveProperty('AvailabilityZone');
   expect(settings.MetadataOptions).toEqual({ HttpEndpoint: 'disabled' });
@@ -189,7 +199,7 @@ test('I/O operations and throughput are kept where RunInstances takes them; cred
 
 test('CPU options that are not the defaults of the type are kept; a stopped instance tells of no public address', async () => {
   const instanceId = await launch({ InstanceType: 'm5.large' });
-  const { settings } = await read(instanceId, {
+  const { settings, differences } = await read(instanceId, {
     CpuOptions: { CoreCount: 1, ThreadsPerCore: 1, AmdSevSnp: 'enabled' },
     State: { Name: 'stopped' },
     PublicIpAddress: undefined,
@@ -198,6 +208,7 @@ test('CPU options that are not the defaults of the type are kept; a stopped inst
   });
   expect(settings.CpuOptions).toEqual({ CoreCount: 1, ThreadsPerCore: 1, AmdSevSnp: 'enabled' });
   expect(settings.NetworkInterfaces?.[0]?.AssociatePublicIpAddress).toBeUndefined();
+  expect(differences).toContain('public address: as the subnet has it');
   expect(settings.MaintenanceOptions).toEqual({ AutoRecovery: 'disabled' });
   expect(settings.Placement).toMatchObject({ Affinity: 'host', HostId: 'h-1' });
 });
