@@ -14,8 +14,8 @@
  *
  * A set of an instance's snapshots is kept or deleted as a whole. These stay in any case: what 2.8 did not tag, what is
  * not completed, archived or locked, and what an image of yours needs, even a disabled one. With them stays their set.
- * Copies (2.25) stay, too: all that you copy today have today's time, however old the data. What launch templates name
- * is not looked for.
+ * Copies (2.25) stay, too, each by itself: all that you copy today have today's time, however old the data. What launch
+ * templates name is not looked for.
  *
  * Deleting is for good, unless a retention rule of the Recycle Bin applies: there it costs as before, until its time is
  * over. Each remaining snapshot still restores the whole volume: EC2 keeps the blocks that others need, so you may save
@@ -162,16 +162,18 @@ export async function planPruning(
     const { [setTag]: set, [volumeTag]: volume } = tags;
     const of = set?.split(' ')[0] || volume;
     if (!of || (source && of !== source)) continue;
+    // A copy has its original's tags, and a volume id of no volume. It is no part of the original's set.
+    const isCopy = volume && volume !== VolumeId;
     // Snapshots of one set belong together, any other stands for itself. The oldest comes last: its time is taken.
-    const { snapshotIds = [], keptAs = [] } = backups.get(set || SnapshotId) ?? {};
+    const id = (!isCopy && set) || SnapshotId;
+    const { snapshotIds = [], keptAs = [] } = backups.get(id) ?? {};
     snapshotIds.push(SnapshotId);
     if (State !== 'completed') keptAs.push('not completed');
     if (StorageTier === 'archive') keptAs.push('archived');
-    // A copy has its original's tags, and a volume id of no volume.
-    if (volume && volume !== VolumeId) keptAs.push('copied');
+    if (isCopy) keptAs.push('copied');
     const why = protectedBy.get(SnapshotId);
     if (why) keptAs.push(why);
-    backups.set(set || SnapshotId, { source: of, startTime: StartTime as Date, snapshotIds, keptAs });
+    backups.set(id, { source: of, startTime: StartTime as Date, snapshotIds, keptAs });
   }
 
   const all = [...backups.values()];

@@ -146,7 +146,8 @@ function backupsIn(world: Map<string, Told>): { source: string; time: number; sn
   const groups: Record<string, Told[]> = {};
   for (const one of world.values()) {
     if (!one.tags['paws:volume']) continue;
-    const key = one.tags['paws:set'] ?? one.id;
+    // A copy belongs to no set.
+    const key = (!one.copied && one.tags['paws:set']) || one.id;
     groups[key] = [...(groups[key] ?? []), one];
   }
   return Object.values(groups).map((snapshots) => ({
