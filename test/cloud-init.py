@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from cloudinit import handlers, helpers, log, util
 from cloudinit.config import cc_scripts_user
 from cloudinit.handlers.cloud_config import CloudConfigPartHandler
+from cloudinit.handlers.jinja_template import JinjaTemplatePartHandler
 from cloudinit.handlers.shell_script import ShellScriptPartHandler
 from cloudinit.settings import PER_INSTANCE
 from cloudinit.user_data import UserDataProcessor
@@ -30,11 +31,17 @@ with tempfile.TemporaryDirectory() as folder:
     paths.get_ipath_cur = lambda name: scripts
     config = CloudConfigPartHandler(paths)
     script = ShellScriptPartHandler(paths)
+    # Templates may ask for what the machine is; here that is nothing.
+    util.write_file(paths.get_runpath("instance_data_sensitive"), "{}")
+    template = JinjaTemplatePartHandler(paths, sub_handlers=[config, script])
     config.handle_part(None, handlers.CONTENT_START, None, None, PER_INSTANCE, {})
     for part in parts:
         payload = util.fully_decoded_payload(part)
         if part.get_content_type() == "text/x-shellscript":
             script.handle_part(None, "text/x-shellscript", part.get_filename(), payload, PER_INSTANCE)
+        elif part.get_content_type() == "text/jinja2":
+            headers = dict(part.items())
+            template.handle_part(None, "text/jinja2", part.get_filename(), payload, PER_INSTANCE, headers)
         elif part.get_content_type() == "text/cloud-config":
             headers = dict(part.items())
             config.handle_part(None, "text/cloud-config", part.get_filename(), payload, PER_INSTANCE, headers)

@@ -68,6 +68,9 @@ const types: Record<string, string> = {
   '#cloud-boothook': 'text/cloud-boothook',
   '#part-handler': 'text/part-handler',
   '#include': 'text/x-include-url',
+  '#include-once': 'text/x-include-once-url',
+  '#cloud-config-archive': 'text/cloud-config-archive',
+  '## template: jinja': 'text/jinja2',
 };
 /** An access key, a private key, or a value for something with such a name. */
 const secret =
@@ -101,7 +104,8 @@ export function makeUserData(files: BootFile[]): UserData {
       `Content-Type: ${type}; charset="utf-8"`,
       `Content-Transfer-Encoding: ${isAscii ? '7bit' : 'base64'}`,
       `Content-Disposition: attachment; filename="${String(index + 1).padStart(3, '0')}-${name}"`,
-      ...(type === 'text/cloud-config' ? ['Merge-Type: list(append)+dict(no_replace,recurse_list)+str()'] : []),
+      // A template may become a cloud-config.
+      ...(/cloud-config$|jinja2$/.test(type) ? ['Merge-Type: list(append)+dict(no_replace,recurse_list)+str()'] : []),
       `\n${body}`,
     ].join('\n');
   });
@@ -220,6 +224,7 @@ recipe(import.meta, (command) =>
     .option('--namespace <name>', 'namespace of the disk usage', 'Paws')
     .option('--output-file <path>', 'write the user data to this new file')
     .action(async (paths, { namespace, outputFile = null }) => {
+      if (outputFile === '') throw new RangeError('--output-file takes a path');
       const files = paths.length > 0 ? await readBootFiles(paths) : diskUsageFiles(namespace);
       const { bytes, ...found } = makeUserData(files);
       const refuse = ({ code }: NodeJS.ErrnoException) => {

@@ -60,6 +60,23 @@ withCloudInit('several files are one bundle: scripts in their order, cloud-confi
   ]);
 });
 
+withCloudInit(
+  'an archive, a template and a list of addresses are known; what they hold is joined with the rest',
+  () => {
+    const include = { name: 'more.txt', content: '#include-once\n' };
+    const { parts, values } = understand(
+      makeUserData([
+        { name: 'all.yaml', content: '#cloud-config-archive\n- "#cloud-config\\nruncmd: [one]\\n"\n' },
+        { name: 'host.yaml', content: '## template: jinja\n#cloud-config\nruncmd: [{{ "t" ~ "wo" }}]\n' },
+        include,
+      ]).bytes,
+    );
+    expect(parts.map(({ type }) => type)).toEqual(['text/cloud-config', 'text/jinja2']);
+    expect(values).toEqual({ runcmd: ['one', 'two'] });
+    expect(makeUserData([include]).bytes.toString()).toBe(include.content);
+  },
+);
+
 withCloudInit('whatever is in the files comes through', () => {
   // Without carriage returns, which cloud-init takes out of scripts; nor what the function refuses.
   const texts = fc.sample(
@@ -212,7 +229,12 @@ test('as a command: files that are there, into a new file that only you can read
   });
   expect(readFileSync(join(folder, 'user-data'), 'utf8')).toBe('#!/bin/sh\npassword=hunter22\n');
   expect(statSync(join(folder, 'user-data')).mode & 0o777).toBe(0o600);
-  const [again, missing] = await Promise.all([run(command), run(`npx tsx ${file} nothing.sh`)]);
+  const [again, missing, empty] = await Promise.all([
+    run(command),
+    run(`npx tsx ${file} nothing.sh`),
+    run(`npx tsx ${file} start.sh --output-file=`),
+  ]);
+  expect(empty).toMatchObject({ code: 2, stdout: '', stderr: 'Error: --output-file takes a path\n' });
   expect(again).toMatchObject({ code: 2, stdout: '', stderr: "Error: user-data can't be written (EEXIST)\n" });
   expect(missing).toMatchObject({ code: 2, stdout: '', stderr: "Error: nothing.sh can't be read (ENOENT)\n" });
 });
