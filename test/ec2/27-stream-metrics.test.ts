@@ -188,9 +188,13 @@ test('each kind of bad line is told by its number and reason, and the others arr
     [json({ units: 'Percent' }), /has a field "units" that is not known/],
     [json({ dimensions: { A: 1 } }), /dimension A must have/],
     [json({ dimensions: 'A=1' }), /the dimensions must be an object/],
+    [json({ dimensions: ['web-1'] }), /the dimensions must be an object/],
+    [json({ dimensions: null }), /the dimensions must be an object/],
     [json({ time: '2026-11-24T20:00:00' }), /the time must be like 2026-11-24T20:00:00Z/],
     [json({ time: 1_764_000_000 }), /the time must be like/],
     [json({ time: '2026-13-24T20:00:00Z' }), /the time is no date/],
+    // Also where a month has fewer days; the year that it is now, or it would be too old.
+    [json({ time: `${new Date().getUTCFullYear()}-02-30T20:00:00Z` }), /the time is no date/],
     [json({ time: ago(60 * 24 * 14 + 1) }), /is over two weeks ago/],
     [json({ time: ago(60 * 24 * 14 - 5) }), /may be over two weeks ago when it is sent/],
     [json({ time: ago(-123) }), /over two hours ahead/],

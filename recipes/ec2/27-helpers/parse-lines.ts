@@ -40,7 +40,8 @@ function parseJson(line: string): Single {
   const given = JSON.parse(line);
   const { metricName, value, unit, time, dimensions = {}, ...unknown } = given ?? {};
   for (const name of Object.keys(unknown)) throw new RangeError(`has a field "${name}" that is not known`);
-  if (typeof dimensions !== 'object') throw new TypeError('the dimensions must be an object');
+  if (!dimensions || typeof dimensions !== 'object' || Array.isArray(dimensions))
+    throw new TypeError('the dimensions must be an object');
   return { metricName, value, unit, time: timeOf(time), dimensions };
 }
 
@@ -54,6 +55,8 @@ function cellsOf(line: string): string[] {
 function timeOf(text: unknown): Date | undefined {
   if (text === undefined) return undefined;
   // Without its zone a time would be another one on another machine.
-  if (/^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)$/.test(`${text}`)) return new Date(`${text}`);
+  const [, day] = /^(\d{4}-\d\d-\d\d)T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)$/.exec(`${text}`) ?? [];
+  // February 30 would become March 2.
+  if (day) return new Date(new Date(day).getUTCDate() === Number(day.slice(8)) ? `${text}` : Number.NaN);
   throw new RangeError(`the time must be like 2026-11-24T20:00:00Z, not "${text}"`);
 }
