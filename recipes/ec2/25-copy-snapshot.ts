@@ -174,7 +174,7 @@ recipe(import.meta, (command) =>
     .argument('[snapshot-id]', 'the snapshot (default: the newest one of this cookbook)')
     .option('--kms-key-id <id>', "key in that region to encrypt the copy with (default: the region's for EBS)")
     .action(async (region, given, { kmsKeyId }) => {
-      if (!/^[a-z]{2}(-[a-z]+)+-\d+$/.test(region)) throw new TypeError(`"${region}" is no region such as eu-west-1`);
+      if (!/^[a-z]{2,4}(-[a-z]+)+-\d+$/.test(region)) throw new TypeError(`"${region}" is no region such as eu-west-1`);
       const [here, there] = [connect(EC2Client), connect(EC2Client, { region })];
       const snapshotId = given ?? (await newestSnapshot(here));
       const more = { tags: tags(), signal: interrupted(), onProgress: progress };

@@ -96,6 +96,7 @@ recipe(import.meta, (command) =>
       await confirm(`Detach ${volumeId}? What is not written to it yet is lost: unmount it first.`);
       const result = await detachVolume(ec2, { volumeId, signal: interrupted(), onProgress: progress });
       print(result);
-      if (result.instanceIds.length > 0) sayUndo(result);
+      // The command that undoes it attaches to one instance.
+      if (result.instanceIds.length === 1) sayUndo(result);
     }),
 );

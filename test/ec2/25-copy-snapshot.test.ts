@@ -114,12 +114,14 @@ test('what can not be copied is refused before anything is made', async () => {
   const { client, sent } = withFaults(there(), { operation: 'CopySnapshot', error: 'ResourceLimitExceeded' });
   await expect(copySnapshot(ec2(), client, { snapshotId })).rejects.toThrow(/^ResourceLimitExceeded$/);
   expect(sent).toEqual(['CopySnapshot']);
-  const [unknown, region, none] = await Promise.all([
+  const [unknown, sovereign, region, none] = await Promise.all([
     copy('eu-west-1 snap-0123456789abcdef0'),
+    copy('eusc-de-east-1 snap-0123456789abcdef0'),
     copy(`Ireland ${snapshotId}`),
     copy(''),
   ]);
   expect(unknown).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('InvalidSnapshot.NotFound') });
+  expect(sovereign).toEqual(unknown);
   expect(region).toMatchObject({
     code: 2,
     stdout: '',

@@ -109,6 +109,20 @@ test('with Multi-Attach it is taken from each instance; one that is on its way o
   ]);
 });
 
+test('on a terminal, an undo is told of a volume that was on one instance, not on several', async () => {
+  const at = (InstanceId: string) => ({ InstanceId, State: 'detaching', Device: '/dev/sdf' });
+  const undoOf = async (...instances: string[]) => {
+    const volumeId = await create();
+    const Volumes = [{ State: 'in-use', Attachments: instances.map(at) }];
+    const faults = [{ operation: 'ec2:DescribeVolumes', output: { Volumes }, times: 1 }];
+    const { code, stdout } = await command(`${volumeId} --yes`, { faults, terminal: { columns: 200 } });
+    expect({ code, stdout }).toEqual({ code: 0, stdout: expect.stringContaining(volumeId) });
+    return /Undo: .*ts (.*)\r/.exec(stdout)?.[1];
+  };
+  expect(await undoOf('i-1')).toMatch(/^i-1 --volume-id vol-\w+ --device \/dev\/sdf --local$/);
+  expect(await undoOf('i-1', 'i-2')).toBeUndefined();
+});
+
 test('one that hangs is waited for no longer than five minutes', async () => {
   const busy = looks({ State: 'in-use', Attachments: [{ InstanceId: 'i-1', State: 'busy', Device: '/dev/sdf' }] });
   const now = Date.now.bind(Date);
