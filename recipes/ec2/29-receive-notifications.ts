@@ -6,13 +6,12 @@
  * send messages to it, so it must tell those of your topic from forged ones.
  *
  * ## Solution
- * Listen on this machine. Check each message before anything is done with it: its topic, its age, and its signature
- * against the certificate of SNS, which is checked in turn. Confirm the subscription with the token that SNS sends.
- * In a web server that you have already, `verifyMessage` alone is what you need.
+ * Listen, and check each message first: its topic, its age, and its signature against the certificate of SNS, which is
+ * checked in turn. Confirm the subscription by its token. In a web server of your own, `verifyMessage` alone will do.
  *
  * ## Discussion
- * SNS has to reach you from the internet: put a reverse proxy or a tunnel with HTTPS before the port, and give its
- * address as `--public-url`. It is subscribed as long as the recipe runs. With `--try` a message of your own goes round.
+ * Put a reverse proxy or a tunnel with HTTPS before the port, and give SNS its address as `--public-url`. Ctrl-C and
+ * `--timeout` unsubscribe it again; if it is killed, or piped into `head`, it stays. `--try` sends a message of your own.
  *
  * Only what is signed is returned. Message attributes and headers are not, and "raw delivery" has no signature at all.
  * Version 1 of the signature uses SHA-1; the topic's attribute `SignatureVersion` sets 2. What is signed are names and
@@ -62,6 +61,7 @@ export interface VerifiedMessage {
 
 /** Gets the certificate that a message names, and refuses one that is not of SNS. */
 type GetCertificate = (url: string, region: string) => Promise<X509Certificate>;
+type Check = { topicArn: string; getCertificate?: GetCertificate };
 
 /** Milliseconds: SNS tries for an hour, and clocks differ. Characters: 256 KiB, each of which may take six in JSON. */
 const [oldest, largest] = [65 * 60_000, 2 ** 21];
@@ -94,7 +94,7 @@ const forms = {
  */
 export async function verifyMessage(
   body: string,
-  { topicArn, getCertificate = fetchCertificate }: { topicArn: string; getCertificate?: GetCertificate },
+  { topicArn, getCertificate = fetchCertificate }: Check,
 ): Promise<VerifiedMessage> {
   let fields: Record<string, unknown>;
   try {
@@ -107,18 +107,15 @@ export async function verifyMessage(
     if (typeof value !== 'string' || !form.test(value)) throw forged(`its ${name} is not as it should be`);
     return value;
   };
-  const isNotification = text('Type', forms.Type) === 'Notification';
-  const left = isNotification ? ['SubscribeURL', 'Token'] : ['Subject'];
+  const left = text('Type', forms.Type) === 'Notification' ? ['SubscribeURL', 'Token'] : ['Subject'];
   if (fields.Subject === undefined || fields.Subject === null) left.push('Subject');
   const signed = Object.entries(forms).filter(([name]) => !left.includes(name));
   const values = Object.fromEntries(signed.map(([name, form]) => [name, text(name, form)]));
-
   const { TopicArn, Timestamp = '' } = values;
   if (TopicArn !== topicArn) throw forged(`it is of the topic ${TopicArn}`);
   const age = Date.now() - Date.parse(Timestamp);
   // Also refuses a time that is none.
   if (!(age < oldest && age > 60 * 60_000 - oldest)) throw forged(`it is of ${Timestamp}`);
-
   const hash = text('SignatureVersion', /^[12]$/) === '1' ? 'sha1' : 'sha256';
   const signature = Buffer.from(text('Signature', /^[\w+/]+=*$/), 'base64');
   const certificate = await getCertificate(text('SigningCertURL', /./), topicArn.split(':')[3] ?? '');
@@ -135,7 +132,6 @@ export async function verifyMessage(
 }
 
 const forged = (why: string) => Object.assign(new Error(`message refused: ${why}`), { name: 'ForgedMessageError' });
-
 const certificates = new Map<string, X509Certificate>();
 
 /** The certificate that SNS of a region signs with. */
@@ -144,7 +140,6 @@ async function fetchCertificate(url: string, region: string): Promise<X509Certif
   if (!new RegExp(ofRegion).test(url)) throw forged(`its certificate is not at SNS: ${url}`);
   const known = certificates.get(url);
   if (known && isCurrent(known)) return known;
-
   const certificate = await download(url);
   const names = `${certificate.subject}\n${certificate.subjectAltName?.replaceAll(/, ?/g, '\n')}`;
   // sns.amazonaws.com, sns-signing.af-south-1.amazonaws.com, sns-cn-north-1.amazonaws.com.cn
@@ -187,7 +182,7 @@ async function download(url: string): Promise<X509Certificate> {
  * @param options.port - Of 127.0.0.1. 8080 by default; 0 is any that is free.
  * @param options.count - Ends after so many notifications; never by default.
  * @param options.signal - Ends it.
- * @throws The signal's reason; the SDK's error when subscribing or confirming fails.
+ * @throws The signal's reason; the SDK's error when a call fails. Its message names a subscription that is left.
  * @see https://docs.aws.amazon.com/sns/latest/dg/sns-http-https-endpoint-as-subscriber.html
  *
  * @example
@@ -197,13 +192,11 @@ async function download(url: string): Promise<X509Certificate> {
  */
 export async function receiveNotifications(
   sns: SNSClient,
-  options: {
-    topicArn: string;
+  options: Check & {
     onNotification: (notification: VerifiedMessage) => unknown;
     publicUrl?: string;
     onConfirmed?: () => unknown;
     onRefused?: (error: Error) => unknown;
-    getCertificate?: GetCertificate;
     port?: number;
     count?: number;
     signal?: AbortSignal;
@@ -211,7 +204,7 @@ export async function receiveNotifications(
 ): Promise<void> {
   const { topicArn: TopicArn, publicUrl, port = 8080, count = Number.POSITIVE_INFINITY, signal } = options;
   if (!forms.TopicArn.test(TopicArn)) throw new RangeError(`topicArn takes arn:aws:sns:…, not "${TopicArn}"`);
-  if (publicUrl && !/^https?:/.test(publicUrl)) throw new RangeError(`publicUrl takes https://…, not "${publicUrl}"`);
+  if (publicUrl?.match(/^https?:/) === null) throw new RangeError(`publicUrl takes https://…, not "${publicUrl}"`);
   signal?.throwIfAborted();
   let confirmation: Promise<{ SubscriptionArn?: string }> | undefined;
   const server = createServer({ requestTimeout: 15_000 });
@@ -231,7 +224,8 @@ export async function receiveNotifications(
       const message = await verifyMessage(body, options);
       if (message.type === 'Notification') await options.onNotification(message);
       received += Number(message.type === 'Notification');
-      confirming = message.type === 'SubscriptionConfirmation';
+      // Not after the end: it would stay subscribed.
+      confirming = server.listening && message.type === 'SubscriptionConfirmation';
       if (confirming) {
         // So that nobody else can unsubscribe by the address in each notification.
         const confirm = { TopicArn, Token: message.token as string, AuthenticateOnUnsubscribe: 'true' };
@@ -244,9 +238,12 @@ export async function receiveNotifications(
       if (confirming) server.emit('error', error);
       else options.onRefused?.(error as Error);
     }
-    response.writeHead(status).end(() => received >= count && server.emit('enough'));
+    const enough = () => received >= count && server.emit('enough');
+    // A sender that has hung up gets no answer.
+    if (response.writeHead(status).end().on('close', enough).destroyed) enough();
   });
   server.listen(port, '127.0.0.1');
+  let failure: Error | undefined;
   try {
     await Promise.race([once(server, 'listening'), ended]);
     if (publicUrl) {
@@ -257,12 +254,18 @@ export async function receiveNotifications(
       if (SubscriptionArn?.startsWith('arn:')) await options.onConfirmed?.();
     }
     await ended;
-  } finally {
-    server.close();
-    const { SubscriptionArn } = (await confirmation?.catch(() => null)) ?? {};
-    if (publicUrl && SubscriptionArn) await sns.send(new UnsubscribeCommand({ SubscriptionArn }));
-    server.closeAllConnections();
+  } catch (error) {
+    failure = error as Error;
   }
+  server.close();
+  const left = (await confirmation?.catch(() => null))?.SubscriptionArn;
+  if (publicUrl && left)
+    await sns.send(new UnsubscribeCommand({ SubscriptionArn: left })).catch((error: Error) => {
+      const { name, message } = failure ?? error;
+      failure = Object.assign(new Error(`${message}; left is ${left}`, { cause: failure ?? error }), { name });
+    });
+  server.closeAllConnections();
+  if (failure) throw failure;
 }
 
 // ---- command line: leave out when copying ----
@@ -281,9 +284,8 @@ recipe(import.meta, (command) =>
     .action(async (topicArn, { port, try: trying, publicUrl = local() ? 'http://127.0.0.1:{port}' : undefined }) => {
       if (trying && !publicUrl) throw new RangeError('--try needs --public-url, where SNS can reach the port');
       const sns = connect(SNSClient);
-      for await (const { Topics = [] } of topicArn ? [] : paginateListTopics({ client: sns }, {})) {
+      for await (const { Topics = [] } of topicArn ? [] : paginateListTopics({ client: sns }, {}))
         topicArn ??= Topics.find(({ TopicArn }) => TopicArn?.endsWith(':paws'))?.TopicArn;
-      }
       if (!topicArn) throw new Error('There is no topic named paws: make one with recipe 2.13, or name another.');
       const aTry = { TopicArn: topicArn, Subject: 'A try', Message: 'It works.' };
       progress(publicUrl ? 'waiting for SNS to confirm the subscription' : `listening on 127.0.0.1:${port}`);

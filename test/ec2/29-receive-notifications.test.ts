@@ -10,6 +10,7 @@ import {
   SetTopicAttributesCommand,
   SNSClient,
   SubscribeCommand,
+  UnsubscribeCommand,
 } from '@aws-sdk/client-sns';
 import fc from 'fast-check';
 import { afterEach, beforeAll, expect, test, vi } from 'vitest';
@@ -88,6 +89,7 @@ function answer(pages: Record<string, string | undefined>): void {
 }
 afterEach(() => {
   vi.unstubAllGlobals();
+  vi.restoreAllMocks();
   vi.useRealTimers();
 });
 
@@ -336,8 +338,67 @@ test('what the handler throws is answered with 500, what is too long with 403, a
   stop();
   await expect(ended).rejects.toThrow('stopped');
   await expect(receiveNotifications(sns, { topicArn: 'tested', onNotification })).rejects.toThrow(RangeError);
-  const publicUrl = 'alarms.example.com';
-  await expect(receiveNotifications(sns, { topicArn, publicUrl, onNotification })).rejects.toThrow(RangeError);
+  for (const publicUrl of ['alarms.example.com', ''])
+    await expect(receiveNotifications(sns, { topicArn, publicUrl, onNotification })).rejects.toThrow(RangeError);
+});
+
+test('a sender that hangs up before the answer does not keep it from ending', async () => {
+  await sns.send(new CreateTopicCommand({ Name: 'tested' }));
+  const real = JSON.stringify(await capture({ Message: 'x' }));
+  const sender = new AbortController();
+  let seen = () => {};
+  const onNotification = async () => {
+    sender.abort();
+    // Until the server has seen it.
+    await new Promise<void>((resolve) => (seen = resolve));
+  };
+  const port = await freePort();
+  const ended = receiveNotifications(sns, { topicArn, port, count: 1, onNotification, getCertificate: ofLocalStack });
+  const url = `http://127.0.0.1:${port}`;
+  const post = () => fetch(url, { method: 'POST', body: real, signal: sender.signal }).catch(() => null);
+  while (!sender.signal.aborted) await post();
+  setTimeout(() => seen(), 200);
+  await ended;
+});
+
+test('a message that is still being checked in the end is not confirmed', async () => {
+  await sns.send(new CreateTopicCommand({ Name: 'tested' }));
+  let go = () => {};
+  const held = new Promise<void>((resolve) => (go = resolve));
+  const asked = vi.fn();
+  const getCertificate = async (url: string) => {
+    asked();
+    await held;
+    return ofLocalStack(url);
+  };
+  const { ended, stop } = await receive({ publicUrl: 'http://127.0.0.1:{port}', port: 0, getCertificate });
+  await vi.waitFor(() => expect(asked).toHaveBeenCalled(), 60_000);
+  const send = vi.spyOn(sns, 'send');
+  stop();
+  await expect(ended).rejects.toThrow('stopped');
+  go();
+  await new Promise((done) => setTimeout(done, 500));
+  expect(send).not.toHaveBeenCalled();
+});
+
+test('a subscription that can not be taken back is named, beside the reason of the end', async () => {
+  await sns.send(new CreateTopicCommand({ Name: 'tested' }));
+  const send = sns.send.bind(sns) as (command: object) => Promise<unknown>;
+  const denied = Object.assign(new Error('no'), { name: 'AuthorizationErrorException' });
+  vi.spyOn(sns, 'send').mockImplementation(((command: object) =>
+    command instanceof UnsubscribeCommand ? Promise.reject(denied) : send(command)) as never);
+  const url = { publicUrl: 'http://127.0.0.1:{port}', port: 0 };
+  const named = /; left is arn:aws:sns:us-east-1:\d+:tested:[\da-f-]{36}$/;
+  const first = await receive({ ...url, onConfirmed: () => first.stop() });
+  await expect(first.ended).rejects.toMatchObject({ name: 'Error', message: expect.stringMatching(/^stopped; left/) });
+  await expect(first.ended).rejects.toThrow(named);
+  const onConfirmed = () => sns.send(new PublishCommand({ TopicArn: topicArn, Message: 'x' }));
+  const { ended } = await receive({ ...url, count: 1, onConfirmed });
+  await expect(ended).rejects.toMatchObject({
+    name: denied.name,
+    message: expect.stringMatching(named),
+    cause: denied,
+  });
 });
 
 test('a topic that is missing, a confirmation that is denied, Ctrl-C and wrong usage end with what to do', async () => {
