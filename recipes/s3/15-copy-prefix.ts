@@ -149,7 +149,7 @@ export async function copyPrefix(s3: S3Client, options: CopyPrefixOptions): Prom
     );
   }
   for (const { bucket } of [from, to]) {
-    if (bucket.endsWith('--x-s3')) throw new RangeError(`${bucket} is a directory bucket, whose keys are not sorted`);
+    if (/--xa?-s3$/.test(bucket)) throw new RangeError(`${bucket} is a directory bucket, whose keys are not sorted`);
   }
   if (!(Number.isInteger(concurrency) && concurrency > 0)) throw new RangeError(`concurrency ${concurrency} is none`);
   // Each request listens to the signal, and Node warns of more than ten.
