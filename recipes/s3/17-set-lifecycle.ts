@@ -261,7 +261,7 @@ function isSame(one: LifecycleRule | undefined, other: LifecycleRule | undefined
 
 // ---- command line: leave out when copying ----
 import { confirm, connect, interrupted, print, recipe, s3Prefix, sayUndo, yes } from '../../shared/cli.ts';
-import { toMove } from './17-helpers/lifecycle-rule.ts';
+import { addTag, toMove } from './17-helpers/lifecycle-rule.ts';
 
 recipe(import.meta, (command) =>
   command
@@ -273,15 +273,15 @@ recipe(import.meta, (command) =>
     .option('--keep-versions <number>', 'how many of the newest old versions to keep all the same', Number)
     .option('--abort-uploads-after <days>', 'when unfinished uploads are aborted', Number)
     .option('--expire-delete-markers', 'remove delete markers that are left alone')
-    .option('--tags <key=value...>', 'only objects that have all these tags')
+    .option('--tags <key=value...>', 'only objects that have all these tags', addTag)
     .option('--remove', 'take the rule out')
     .addOption(yes)
     .action(async ({ bucket, prefix }, id, { remove, ...options }) => {
       const [s3, signal] = [connect(S3Client), interrupted()];
+      const about = Object.keys(options).some((name) => /^(transitions|expire|keep|abort|tags)/.test(name));
+      if (!id && (remove || about)) throw new TypeError('name the rule first: --transitions and --tags take the rest');
       if (id === undefined) return print(await listRules(s3, { bucket, signal }));
-      const tags = Object.fromEntries((options.tags ?? []).map((tag) => tag.split(/=(.*)/s)));
-      const transitions = (options.transitions ?? []).map(toMove);
-      const rule = remove ? undefined : { ...options, id, prefix, tags, transitions };
+      const rule = remove ? undefined : { ...options, id, prefix, transitions: options.transitions?.map(toMove) };
       const losses = await findLosses(s3, { bucket, rule, remove: id, signal });
       if (losses.length > 0) await confirm(`In the bucket ${bucket}:\n${losses.join('\n')}\nIs that what you want?`);
       const done = rule ? setLifecycle(s3, { bucket, rule, signal }) : removeLifecycleRule(s3, { bucket, id, signal });

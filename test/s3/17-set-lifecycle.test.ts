@@ -348,6 +348,17 @@ test('the command asks before anything is lost or moved', async () => {
   const wrong = await run(`${command} --transitions STANDARD_IA --yes`);
   expect(wrong).toMatchObject({ code: 2, stdout: '' });
   expect(wrong.stderr).toBe('Error: a move is DAYS:CLASS, such as 30:STANDARD_IA, not "STANDARD_IA"\n');
+  // A name after such an option is taken for one of its words, and nothing would be set.
+  for (const words of ['--transitions 30:STANDARD_IA old-logs', '--remove']) {
+    const unnamed = await run(`npx tsx ${file} s3://${bucket} ${words} --local --yes`);
+    expect(unnamed, words).toMatchObject({
+      code: 2,
+      stdout: '',
+      stderr: expect.stringContaining('name the rule first'),
+    });
+  }
+  const doubled = await run(`${command} --expire-after 1 --tags a=b a=c --yes`);
+  expect(doubled).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining('takes each key once') });
   const unknown = await run(`npx tsx ${file} s3://paws-example-nowhere --local`);
   expect(unknown.stderr).toMatch(/^Error: s3:GetBucketLifecycleConfiguration failed: NoSuchBucket: .*\n$/);
 });

@@ -200,3 +200,21 @@ export function toMove(text: string): Move {
   // A class that there is not is told when the rule is checked.
   return { days: Number(days), storageClass: storageClass as TransitionStorageClass };
 }
+
+/**
+ * Adds a tag as it is written on a command line to those before it.
+ *
+ * @param text - `key=value`.
+ * @param others - The tags before it. None by default.
+ * @throws RangeError when its key was given before: an object has one value of a key.
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
+ *
+ * @example
+ * console.log(addTag('team=web', { kind: 'log' }));
+ */
+export function addTag(text: string, others: Record<string, string> = {}): Record<string, string> {
+  const [key = '', value] = text.split(/=(.*)/s);
+  if (Object.hasOwn(others, key)) throw new RangeError(`--tags takes each key once, and ${key} is there twice`);
+  // A tag without a value is told when the rule is checked.
+  return { ...others, [key]: value as string };
+}
