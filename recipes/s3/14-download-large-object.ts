@@ -248,7 +248,7 @@ function lengthOf(batch: Buffer[]): number {
 /** Nothing is replaced that the caller does not know of. */
 async function checkTarget({ file, overwrite }: { file: string; overwrite: boolean }): Promise<void> {
   const there = await stat(file).catch(() => null);
-  if (there?.isDirectory()) throw new TypeError(`${file} is a folder, not a file`);
+  if (there && !there.isFile()) throw new TypeError(`${file} is a folder or a device, not a file`);
   if (there && !overwrite) throw Object.assign(new Error(`EEXIST: ${file} is there already`), { code: 'EEXIST' });
 }
 

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -372,6 +372,12 @@ test('bad input is refused before anything is sent', async () => {
   }
   await expect(downloadLargeObject(client, { ...one, concurrency: 0 })).rejects.toThrow('concurrency must be');
   await expect(downloadLargeObject(client, { ...one, file: path })).rejects.toThrow(TypeError);
+  // A regular file in its place would break the machine.
+  const pipe = join(path, 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  const replacing = downloadLargeObject(client, { ...one, file: pipe, overwrite: true });
+  await expect(replacing).rejects.toThrow(new TypeError(`${pipe} is a folder or a device, not a file`));
+  rmSync(pipe);
   writeFileSync(file, 'former');
   await expect(downloadLargeObject(client, one)).rejects.toMatchObject({ code: 'EEXIST' });
   expect(proxy.requests).toEqual([]);
