@@ -420,6 +420,10 @@ test('a time without a zone is UTC', () => {
   expect(parseTime('2026-11-28T13:05').toISOString()).toBe('2026-11-28T13:05:00.000Z');
   expect(parseTime('2026-11-28').toISOString()).toBe('2026-11-28T00:00:00.000Z');
   expect(parseTime('2026-11-28T13:05:59+01:00').toISOString()).toBe('2026-11-28T12:05:59.000Z');
+  expect(parseTime('2026-11-28T13:05:59+0100').toISOString()).toBe('2026-11-28T12:05:59.000Z');
+  // Date would take these for times of New York.
+  for (const other of ['2026-11-28 13:05', '2026/11/28', '11-28-2026', '28 Nov 2026', '2026-11-28T13:05:59 ', '2026'])
+    expect(parseTime(other).getTime(), other).toBeNaN();
   expect(parseTime('2026-11-28T13:05:59.5Z').toISOString()).toBe('2026-11-28T13:05:59.500Z');
 });
 

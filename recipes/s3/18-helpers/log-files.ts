@@ -81,5 +81,7 @@ function compareToTime(key: string, from: Date, to: Date): 'before' | 'in' | 'af
  * console.log(parseTime('2026-11-28T13:05').toISOString());
  */
 export function parseTime(text: string): Date {
-  return new Date(/T[\d:.]+$/.test(text) ? `${text}Z` : text);
+  // Date takes more, but as a time of this machine's zone.
+  const form = /^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?$/;
+  return new Date(!form.test(text) ? Number.NaN : /T[\d:.]+$/.test(text) ? `${text}Z` : text);
 }
