@@ -250,8 +250,8 @@ recipe(import.meta, (command) =>
     .addOption(yes)
     .action(async ({ bucket, prefix }, { asOf, dryRun }) => {
       // Without a zone it would mean another time on another machine.
-      if (asOf && !/(Z|[+-]\d\d:?\d\d)$/i.test(asOf))
-        throw new RangeError(`${asOf} has no zone: put Z or +02:00 after it`);
+      if (asOf && !/^\d{4}-\d\d-\d\d[T ][\d:.]+(Z|[+-]\d\d:?\d\d)$/i.test(asOf))
+        throw new RangeError(`${asOf} is no time with a zone, such as 2026-11-28T09:00:00Z or …+02:00`);
       const s3 = connect(S3Client);
       const stoppable = { signal: interrupted(), onProgress: progress };
       const what = { bucket, prefix, asOf: asOf === undefined ? undefined : new Date(asOf), ...stoppable };

@@ -442,9 +442,11 @@ test('what makes no sense is refused before anything is sent', async () => {
   await expect(undeleteObjects(one, { bucket: own, asOf })).rejects.toThrow('asOf lies ahead');
   await expect(undeleteObjects(one, { bucket: own, asOf: new Date('yesterday') })).rejects.toThrow(RangeError);
   expect(sent).toEqual([]);
-  const wrong = await run(`npx tsx ${file} s3://paws-example --as-of 2026-11-28T09:00 --local`);
-  const stderr = 'Error: 2026-11-28T09:00 has no zone: put Z or +02:00 after it\n';
-  expect(wrong).toMatchObject({ code: 2, stdout: '', stderr });
+  for (const time of ['2026-11-28T09:00', '11-28-2026']) {
+    const wrong = await run(`npx tsx ${file} s3://paws-example --as-of ${time} --local`);
+    const stderr = `Error: ${time} is no time with a zone, such as 2026-11-28T09:00:00Z or …+02:00\n`;
+    expect(wrong).toEqual({ code: 2, stdout: '', stderr });
+  }
   const unknown = await run(`npx tsx ${file} s3://paws-example-nowhere --local`);
   expect(unknown).toMatchObject({ code: 1, stdout: '' });
   expect(unknown.stderr).toMatch(
