@@ -11,7 +11,7 @@
  *
  * ## Discussion
  * The object appears when all is there. Until then readers get the one that had the key before; then it is replaced
- * without a word (3.11 keeps old versions). A file of one part is sent in a single request.
+ * without a word (3.11 keeps old versions). A file of one part, up to 64 MiB, is sent in a single request.
  *
  * S3 tells nothing of the file that an unfinished upload came from. So each part that it has is read again from the
  * file, and kept if length and CRC32 agree; one with other bytes is sent again and counted as `replaced`. If the file
@@ -173,7 +173,7 @@ export async function uploadLargeObject(
       const last = await headObject(s3, object, signal);
       const isAlike = last?.ContentType === ContentType && last.CacheControl === CacheControl;
       if (isAlike && last.ContentLength === size && last.ChecksumType === 'FULL_OBJECT') {
-        const checksum = base64(await source.read(Buffer.allocUnsafe(2 ** 20), 0, size));
+        const checksum = base64(await source.read(Buffer.allocUnsafe(2 ** 20), 0, size, signal));
         if (last.ChecksumCRC32 === checksum) return { ...result(checksum, last), kept: count };
       }
       // If its answer is lost, an empty upload is left; that costs nothing, and the next run goes on with it.
@@ -215,7 +215,8 @@ export async function uploadLargeObject(
     return result(checksum, answer);
   } catch (error) {
     if (!stored || (error as Error).name === 'NoSuchUpload') throw error;
-    const { message } = signal?.aborted ? (signal.reason as Error) : (error as Error);
+    const { reason } = signal ?? {};
+    const message = `${signal?.aborted ? (reason?.message ?? reason) : (error as Error).message}`;
     const told = `${message.replace(/\.$/, '')}. ${stored}: run it again for the rest, or 3.13 with --abort to remove them.`;
     if (!signal?.aborted) throw Object.assign(error as Error, { message: told });
     throw Object.assign(new Error(told, { cause: error }), { name: 'AbortError' });
@@ -268,11 +269,11 @@ async function listUploads(s3: S3Client, { Bucket, Key }: ObjectName, abortSigna
     .sort((a, b) => age(a) - age(b));
 }
 
-/** What S3 tells of an object; null if there is none, or if you may not see that. */
+/** What S3 tells of an object; null if there is none, if you may not see that, or if only its own key (SSE-C) tells. */
 async function headObject(s3: S3Client, object: ObjectName, abortSignal?: AbortSignal) {
   const head = new HeadObjectCommand({ ...object, ChecksumMode: 'ENABLED' });
   return await s3.send(head, { abortSignal }).catch((error) => {
-    if ([403, 404].includes(error.$metadata?.httpStatusCode)) return null;
+    if ([400, 403, 404].includes(error.$metadata?.httpStatusCode)) return null;
     throw error;
   });
 }

@@ -23,7 +23,8 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
 import { base64, combineCrc32 } from '../../recipes/s3/13-helpers/crc32.ts';
 import { openFile } from '../../recipes/s3/13-helpers/source-file.ts';
-import { choosePartSize, listParts } from '../../recipes/s3/13-helpers/upload-parts.ts';
+import { tryAgain } from '../../recipes/s3/13-helpers/try-again.ts';
+import { choosePartSize, listParts, uploadParts } from '../../recipes/s3/13-helpers/upload-parts.ts';
 import { abortUploads, uploadLargeObject } from '../../recipes/s3/13-upload-large-object.ts';
 import { withFaults } from '../faults.ts';
 import { settingsOf, testRecipe } from '../harness.ts';
@@ -706,12 +707,14 @@ test
     'CompleteMultipartUpload',
   ])('an error of %s goes up, the file is closed, and the next run does it all', async (operation) => {
   const input = { file, bucket, key: `failing ${operation}`, partSize };
-  const { client } = withFaults(clientOf(gateway.url), { operation, error: 'InvalidRequest' });
+  // Of a HeadObject, 400 says that the object has a key of its own.
+  const name = operation === 'HeadObject' ? 'InternalError' : 'InvalidRequest';
+  const { client } = withFaults(clientOf(gateway.url), { operation, error: name });
   const isLate = ['UploadPart', 'CompleteMultipartUpload'].includes(operation);
   vi.spyOn(Math, 'random').mockReturnValue(0);
   await expect(uploadLargeObject(client, input)).rejects.toMatchObject({
-    name: 'InvalidRequest',
-    message: expect.stringMatching(isLate ? /^InvalidRequest\. \d of 3 parts are stored: / : /^InvalidRequest$/),
+    name,
+    message: expect.stringMatching(isLate ? /^InvalidRequest\. \d of 3 parts are stored: / : RegExp(`^${name}$`)),
   });
   vi.restoreAllMocks();
   await expect(handlesOn(file)).resolves.toBe(0);
@@ -758,6 +761,60 @@ test.skipIf(!versitygw)('an abort ends pauses and requests, and says why', async
   await expect(uploadLargeObject(client, { file, bucket, key: 'aborted', signal: stop.signal })).rejects.toMatchObject({
     name: 'AbortError',
   });
+});
+
+test('an abort ends the comparison with what is there', async () => {
+  const input = { file, bucket, key: 'compared', partSize };
+  await uploadLargeObject(s3(), input);
+  const stop = new AbortController();
+  const { client } = withFaults(s3(), { operation: 'HeadObject', answered: () => stop.abort(new Error('Enough.')) });
+  await expect(uploadLargeObject(client, { ...input, signal: stop.signal })).rejects.toThrow('Enough.');
+
+  const source = await openFile(file);
+  const upload = { Bucket: bucket, Key: 'compared', UploadId: 'none' };
+  const there = new Map([[1, { ChecksumCRC32: base64(crc32(body)) }]]);
+  const late = new AbortController();
+  const read: typeof source.read = (...args) => {
+    late.abort(new Error('Late.'));
+    return source.read(...args);
+  };
+  const onPart = vi.fn();
+  const options = { upload, source: { ...source, read }, partSize: body.length, there, concurrency: 1, onPart };
+  await expect(uploadParts(s3(), { ...options, signal: late.signal })).rejects.toThrow('Late.');
+  expect(onPart).not.toHaveBeenCalled();
+  await source.close();
+});
+
+test('an abort for a reason that is no Error is told as well', async () => {
+  const stop = new AbortController();
+  const { client } = withFaults(s3(), { operation: 'UploadPart', answered: () => stop.abort('enough') });
+  const input = { file, bucket, key: 'reason', partSize, concurrency: 1, signal: stop.signal };
+  await expect(uploadLargeObject(client, input)).rejects.toMatchObject({
+    name: 'AbortError',
+    message: expect.stringMatching(/^enough\. 1 of 3 parts are stored/),
+  });
+  expect(await abortUploads(s3(), { bucket, key: 'reason' })).toMatchObject({ aborted: 1 });
+});
+
+test('in the place of an object with a key of its own (SSE-C) a file goes in parts as well', async () => {
+  const secret = { SSECustomerAlgorithm: 'AES256', SSECustomerKey: 'k'.repeat(32) };
+  await s3().send(new PutObjectCommand({ Bucket: bucket, Key: 'secret', Body: 'former', ...secret }));
+  expect(await uploadLargeObject(s3(), { file, bucket, key: 'secret', partSize })).toMatchObject({ parts: 3, kept: 0 });
+  expect(await seen(s3(), 'secret')).toMatchObject({ sha: sha(body) });
+});
+
+test('what lacks credentials or a region is told at once', async () => {
+  const command = `npx tsx ${recipe} ${await fileOf('small.txt', Buffer.from('small'))} s3://paws-example-own/small`;
+  const none = { AWS_ACCESS_KEY_ID: '', AWS_EC2_METADATA_DISABLED: 'true' };
+  const keys = { AWS_ACCESS_KEY_ID: 'test', AWS_SECRET_ACCESS_KEY: 'test' };
+  // Trying again would take longer than that.
+  const asked = [{ ...none, AWS_REGION: 'us-east-1' }, keys].map((env) => run(`${command} --timeout 5`, { env }));
+  const [unsigned, nowhere] = await Promise.all(asked);
+  expect(unsigned).toMatchObject({ code: 1, stderr: expect.stringContaining('No credentials were found') });
+  expect(nowhere).toMatchObject({ code: 1, stderr: expect.stringContaining('Region is missing') });
+  const send = vi.fn().mockRejectedValue(Object.assign(new Error('none'), { name: 'CredentialsProviderError' }));
+  await expect(tryAgain(send, { tries: 2 })).rejects.toThrow('none');
+  expect(send).toHaveBeenCalledTimes(1);
 });
 
 test('a file is read through a buffer of any size', async () => {

@@ -9,9 +9,9 @@ export interface SourceFile {
   size: number;
   /**
    * Reads a part and returns its CRC32. What is longer than the buffer goes through it piece by piece; of anything
-   * else the buffer begins with all of it afterwards.
+   * else the buffer begins with all of it afterwards. The signal stops it.
    */
-  read(buffer: Buffer, start: number, length: number): Promise<number>;
+  read(buffer: Buffer, start: number, length: number, signal?: AbortSignal): Promise<number>;
   /** A part as a stream, for what is too long to be held in memory. */
   stream(start: number, length: number): Readable;
   /** Throws when the file was written to since it was opened. */
@@ -41,9 +41,10 @@ export async function openFile(path: string): Promise<SourceFile> {
   const before = await handle.stat({ bigint: true });
   return {
     size: Number(before.size),
-    async read(buffer, start, length) {
+    async read(buffer, start, length, signal) {
       let checksum = 0;
       for (let done = 0; done < length; ) {
+        signal?.throwIfAborted();
         const at = done % buffer.length;
         const most = Math.min(buffer.length - at, length - done);
         const { bytesRead } = await handle.read(buffer, at, most, start + done);

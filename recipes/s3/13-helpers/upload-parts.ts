@@ -129,7 +129,7 @@ export async function uploadParts(
     for (let number = next++; number <= count && !abortSignal.aborted; number = next++) {
       const start = (number - 1) * partSize;
       const length = Math.min(partSize, source.size - start);
-      const checksum = await source.read(buffer, start, length);
+      const checksum = await source.read(buffer, start, length, abortSignal);
       const last = there.get(number);
       const part: StoredPart = { number, etag: last?.ETag, checksum, length, how: last ? 'replaced' : 'sent' };
       if (last?.ChecksumCRC32 === base64(checksum)) part.how = 'kept';
