@@ -22,8 +22,8 @@
  * `--cache-control` only: other headers, tags and class of the object that was there are gone. One that is unchanged
  * keeps its headers: 3.7 changes those. Files are replaced one by one; a reader can see new ones beside old ones.
  *
- * A file that fails is reported at the end, and the rest goes on; if an upload fails, nothing is deleted. Run it again
- * as often as you like. What is replaced or deleted remains as an old version in a bucket that keeps versions (3.19,
+ * A file or folder that fails is reported at the end. The rest goes on, but then nothing is deleted. Run it again as
+ * often as you like. What is replaced or deleted remains as an old version in a bucket that keeps versions (3.19,
  * 3.17); elsewhere it is gone. Where a KMS key encrypts, it takes `kms:GenerateDataKey` and `kms:Decrypt`.
  *
  * Anybody else who writes under the prefix meanwhile is not noticed, and two runs with `--delete` from two directories
@@ -36,7 +36,7 @@
  *   bucket     paws-example
  *   prefix     site/
  *   uploaded   4
- *   size       6.51 KiB
+ *   size       6.53 KiB
  *   unchanged  0
  *   deleted    0
  *   failed     -
@@ -56,11 +56,12 @@ import { createHash } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { createReadStream } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
-import { join, relative, sep } from 'node:path';
+import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { DeleteObjectCommand, HeadObjectCommand, paginateListObjectsV2, S3Client } from '@aws-sdk/client-s3';
 import mime from 'mime';
 import pMap from 'p-map';
+import { base64 } from './13-helpers/crc32.ts';
 import { uploadLargeObject } from './13-upload-large-object.ts';
 
 export interface SyncedDirectory {
@@ -132,8 +133,8 @@ export async function syncDirectory(
   const prefix = given === '' || given.endsWith('/') ? given : `${given}/`;
   if (signal) setMaxListeners(0, signal);
   const stoppable = { abortSignal: signal };
-  const { files, links } = await listFiles(directory, prefix);
-  const result: SyncedDirectory = { bucket, prefix, uploaded: 0, size: 0, unchanged: 0, deleted: 0, failed: [] };
+  const { files, links, failed } = await listFiles(directory, prefix);
+  const result: SyncedDirectory = { bucket, prefix, uploaded: 0, size: 0, unchanged: 0, deleted: 0, failed };
   let end: unknown;
   const attempt = async (key: string, work: () => Promise<unknown>) => {
     if (end) return;
@@ -144,7 +145,7 @@ export async function syncDirectory(
       const { name, message } = error as Error;
       // Without the right to write, or without the bucket, every file would fail. What is under way goes on to its end.
       if (signal?.aborted || ['AccessDenied', 'NoSuchBucket'].includes(name)) end ??= error;
-      else result.failed.push({ key, reason: message });
+      else failed.push({ key, reason: message });
     }
   };
   const all = async <Item>(items: Item[], work: (item: Item) => Promise<unknown>) => {
@@ -156,11 +157,8 @@ export async function syncDirectory(
   const missing = new Map(files.map((file) => [file.key, file]));
   const changed: File[] = [];
   const extra: string[] = [];
-  const pages = paginateListObjectsV2(
-    { client: s3 },
-    { Bucket: bucket, Prefix: prefix, EncodingType: 'url' },
-    stoppable,
-  );
+  const list = { Bucket: bucket, Prefix: prefix, EncodingType: 'url' } as const;
+  const pages = paginateListObjectsV2({ client: s3 }, list, stoppable);
   for await (const { Contents = [], EncodingType } of pages) {
     const objects = Contents.map(({ Key = '', Size, ETag = '' }) => ({
       // Not every character fits into XML, so S3 was asked to encode keys; there a space is a plus.
@@ -181,7 +179,7 @@ export async function syncDirectory(
     });
   }
   // Asked now: nobody should have to wait for the end of the uploads to say yes or no.
-  const doomed = extra.length > 0 && (await deleteExtra?.(extra)) ? extra : [];
+  const doomed = extra.length > 0 && failed.length === 0 && (await deleteExtra?.(extra)) ? extra : [];
 
   const work = [...missing.values(), ...changed];
   const total = work.reduce((sum, { size }) => sum + size, 0);
@@ -213,24 +211,32 @@ export async function syncDirectory(
   return result;
 }
 
-/** All files in a directory, without hidden ones, and the keys of symbolic links. All files lie inside. */
-async function listFiles(directory: string, prefix: string): Promise<{ files: File[]; links: string[] }> {
-  const entries = await readdir(directory, { recursive: true, withFileTypes: true }).catch(({ code }) => {
-    throw new RangeError(`the directory ${directory} can't be read (${code})`);
-  });
-  const keyOf = (path: string) => prefix + relative(directory, path).replaceAll(sep, '/');
-  const all = await pMap(
-    entries.filter((entry) => entry.isFile()),
-    async ({ parentPath, name }) => {
-      const path = join(parentPath, name);
-      return { key: keyOf(path), path, size: (await stat(path)).size };
-    },
-    { concurrency: 32 },
-  );
-  const files = all.filter(({ key }) => !isHidden(key.slice(prefix.length)));
-  if (files.length === 0) throw new RangeError(`${directory} has no files`);
-  const links = entries.filter((entry) => entry.isSymbolicLink());
-  return { files, links: links.map(({ parentPath, name }) => keyOf(join(parentPath, name))) };
+/** Files, keys of symbolic links, and folders that can't be read. What is hidden is not even looked into. */
+async function listFiles(directory: string, prefix: string) {
+  const [names, links] = [[] as string[], [] as string[]];
+  const failed: SyncedDirectory['failed'] = [];
+  const walk = async (folder: string) => {
+    const entries = await readdir(join(directory, folder), { withFileTypes: true }).catch(({ code }) => {
+      if (!folder) throw new RangeError(`the directory ${directory} can't be read (${code})`);
+      failed.push({ key: prefix + folder, reason: `the folder can't be read (${code})` });
+      return [];
+    });
+    for (const entry of entries.filter(({ name }) => !isHidden(name))) {
+      const name = folder + entry.name;
+      if (entry.isDirectory()) await walk(`${name}/`);
+      else if (entry.isSymbolicLink()) links.push(prefix + name);
+      else if (entry.isFile()) names.push(name);
+    }
+  };
+  await walk('');
+  const measure = async (name: string): Promise<File> => {
+    const path = join(directory, name);
+    // One that is gone, or whose name is no UTF-8, fails when it is sent, and that is told.
+    return { key: prefix + name, path, size: (await stat(path).catch(() => null))?.size ?? 0 };
+  };
+  const files = await pMap(names, measure, { concurrency: 32 });
+  if (files.length === 0) throw new RangeError(`${directory} has no files that can be read`);
+  return { files, links, failed };
 }
 
 /** By the key's ending. Browsers guess the encoding of texts that don't tell it. */
@@ -258,14 +264,12 @@ async function isSame(
   // It can be changed, or stored in a way in which the ETag is no MD5 sum: then its checksum tells.
   const head = new HeadObjectCommand({ Bucket: bucket, Key: file.key, ChecksumMode: 'ENABLED' });
   const { ChecksumCRC32, ChecksumType } = await s3.send(head, { abortSignal: signal }).catch((error) => {
-    // What may not be looked at, because of its key perhaps, is sent again.
-    if (error.$metadata?.httpStatusCode === 403) return { ChecksumCRC32: null, ChecksumType: null };
+    // What may not be looked at, because of its key perhaps, or not without one (SSE-C), is sent again.
+    if ([400, 403].includes(error.$metadata?.httpStatusCode)) return { ChecksumCRC32: null, ChecksumType: null };
     throw error;
   });
-  const own = Buffer.alloc(4);
-  own.writeUInt32BE(crc);
   // The checksum of a COMPOSITE one is a checksum of checksums.
-  return ChecksumType !== 'COMPOSITE' && ChecksumCRC32 === own.toString('base64');
+  return ChecksumType !== 'COMPOSITE' && ChecksumCRC32 === base64(crc);
 }
 
 // ---- command line: leave out when copying ----
