@@ -14,7 +14,7 @@
  * bucket of its own. Listing stays forbidden. What is hidden is not uploaded (`.git`, `.env`, but `.well-known` too),
  * nor what a symbolic link leads to. A file that is there already with the same bytes is not sent again and keeps its
  * type. What you have deleted stays in the bucket, and so, billed, does what is replaced, if the bucket keeps versions.
- * The bucket is opened last: if anything fails, it is as closed as before.
+ * The bucket is opened last: if anything fails, it is as closed as before. Killed, run it again before `--off`.
  *
  * The policy that is there is kept, with one statement `PawsStaticWebsite` more. Block Public Access of the account or
  * the organization counts more than the bucket's, and often is on: then S3 answers `AccessDenied` here, or, where only
@@ -66,7 +66,7 @@
  * @see https://docs.aws.amazon.com/general/latest/gr/s3.html#s3_website_region_endpoints
  * @see https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/private-content-restricting-access-to-s3.html
  */
-import { lstat } from 'node:fs/promises';
+import { realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   PutBucketPolicyCommand,
@@ -131,7 +131,12 @@ export async function staticWebsite(
   },
 ): Promise<StaticWebsite> {
   const { bucket, directory, indexDocument = 'index.html', signal, onProgress } = options;
-  const isFile = async (page: string) => (await lstat(join(directory, page)).catch(() => null))?.isFile() === true;
+  const root = await realpath(directory).catch(() => directory);
+  // What a symbolic link leads to, or a link to its folder, is not uploaded.
+  const isFile = async (page: string) => {
+    const path = join(root, page);
+    return (await realpath(path).catch(() => null)) === path && (await stat(path)).isFile();
+  };
   const { errorDocument = (await isFile('404.html')) ? '404.html' : null } = options;
   if (/\//.test(indexDocument)) throw new RangeError(`indexDocument is a name without slashes, not "${indexDocument}"`);
   for (const page of [indexDocument, errorDocument]) {
@@ -170,23 +175,17 @@ export async function staticWebsite(
       ErrorDocument: errorDocument === null ? undefined : { Key: errorDocument },
     };
     const configure = new PutBucketWebsiteCommand({ Bucket: bucket, WebsiteConfiguration: website });
-    await step(
-      'website configuration',
-      () => s3.send(configure, stoppable),
-      () => putWebsite(s3, bucket, before.website),
-    );
+    const restore = () => putWebsite(s3, bucket, before.website);
+    await step('website configuration', () => s3.send(configure, stoppable), restore);
 
     // Only what stands against a public policy is opened: access control lists stay blocked. Null is all open.
     const blocked = before.block?.BlockPublicPolicy || before.block?.RestrictPublicBuckets;
     if (before.block && blocked) {
       const open = { ...before.block, BlockPublicPolicy: false, RestrictPublicBuckets: false };
       const opening = new PutPublicAccessBlockCommand({ Bucket: bucket, PublicAccessBlockConfiguration: open });
-      const close = new PutPublicAccessBlockCommand({ Bucket: bucket, PublicAccessBlockConfiguration: before.block });
-      await step(
-        'open Block Public Access',
-        () => s3.send(opening, stoppable),
-        () => s3.send(close),
-      );
+      const closing = new PutPublicAccessBlockCommand({ Bucket: bucket, PublicAccessBlockConfiguration: before.block });
+      const close = () => s3.send(closing);
+      await step('open Block Public Access', () => s3.send(opening, stoppable), close);
     }
 
     const statement = {

@@ -363,6 +363,7 @@ test('what does not fit is refused before anything is sent', async () => {
     '.hidden.html': 'x',
     'sub/.404.html': 'x',
   });
+  symlinkSync('sub', join(directory, 'linked'));
   const { client: watched, sent } = withFaults(s3());
   const refused: [object, string][] = [
     [{}, 'there is no file index.html in'],
@@ -373,6 +374,7 @@ test('what does not fit is refused before anything is sent', async () => {
     // These files are there, but 3.16 leaves them out, or they have another key.
     [{ indexDocument: '.hidden.html' }, '.hidden.html" is no page'],
     [{ indexDocument: 'page.html', errorDocument: 'sub/.404.html' }, 'sub/.404.html" is no page'],
+    [{ indexDocument: 'page.html', errorDocument: 'linked/page.html' }, 'there is no file linked/page.html in'],
     [{ indexDocument: 'page.html', errorDocument: './page.html' }, './page.html" is no page'],
     [{ indexDocument: 'page.html', errorDocument: '../refused/page.html' }, 'is no page'],
     [{ indexDocument: 'page.html', errorDocument: '/page.html' }, '/page.html" is no page'],
@@ -388,7 +390,14 @@ test('what does not fit is refused before anything is sent', async () => {
     expect(sent, region).toEqual([]);
   }
   expect(sent).toEqual([]);
-  const elsewhere = { bucket, directory, indexDocument: 'page.html', errorDocument: 'sub/page.html' };
+  // The folder itself may be a link.
+  symlinkSync('refused', `${directory}-linked`);
+  const elsewhere = {
+    bucket,
+    directory: `${directory}-linked`,
+    indexDocument: 'page.html',
+    errorDocument: 'sub/page.html',
+  };
   expect(await staticWebsite(client, elsewhere)).toMatchObject({ errorDocument: 'sub/page.html' });
   expect(await visit(bucket, '/sub/')).toMatchObject({ status: 200 });
 
