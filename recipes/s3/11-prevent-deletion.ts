@@ -137,7 +137,10 @@ export async function preventDeletion(
     },
     { step: 'build' },
   );
-  await s3.send(change);
+  await s3.send(change).catch((error) => {
+    // The guard above is the caller's business, not a request that failed.
+    throw error instanceof RangeError ? new RangeError(error.message) : error;
+  });
   return { bucket, versioning, mfaDelete, changed: true };
 }
 

@@ -171,8 +171,8 @@ test('a code never goes to another machine in the clear', async () => {
   const options = `--mfa-delete on --mfa-device GAHT12345678 --mfa-code 123456 --yes`;
   const command = `npx tsx ${file} paws-example ${options} --endpoint-url http://s3.example.com --timeout 60`;
   const refused = await run(command, { faults: [status], env });
-  expect(refused).toMatchObject({ code: 1, stdout: '' });
-  expect(refused.stderr).toMatch(/an MFA code is sent over HTTPS only, not to http:\/\/\S*s3\.example\.com\n$/);
+  expect(refused).toMatchObject({ code: 2, stdout: '' });
+  expect(refused.stderr).toMatch(/^Error: an MFA code is sent over HTTPS only, not to http:\/\/\S*s3\.example\.com\n$/);
   // What gets beyond that check is answered here.
   const sent: string[] = [];
   const secure = new S3Client({ ...settingsOf({ account }), endpoint: 'https://s3.example.com' });
