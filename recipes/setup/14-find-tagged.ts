@@ -52,9 +52,9 @@
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetBucketTagging.html
  */
 import {
+  AlarmType,
   CloudWatchClient,
   ListTagsForResourceCommand as ListAlarmTagsCommand,
-  type MetricAlarm,
   paginateDescribeAlarms,
 } from '@aws-sdk/client-cloudwatch';
 import {
@@ -81,9 +81,11 @@ import pMap from 'p-map';
 
 /** Makes a client of any service for a region: `(Client, settings) => new Client(settings)`. */
 export type Connect = <Client extends CloudWatchClient | EC2Client | IAMClient | S3Client | SNSClient>(
-  Client: new (settings: { region: string; followRegionRedirects?: boolean }) => Client,
-  settings: { region: string; followRegionRedirects?: boolean },
+  Client: new (settings: Settings) => Client,
+  settings: Settings,
 ) => Client;
+
+type Settings = { region: string; followRegionRedirects?: boolean; maxAttempts?: number };
 
 export interface Tagged {
   /** `i-0123456789abcdef0`, `s3://bucket` */
@@ -114,16 +116,18 @@ export async function findTagged(
   connect: Connect,
   { key, value, regions }: { key: string; value?: string; regions: string[] },
 ): Promise<Tagged[]> {
+  // One call for each thing is more than CloudWatch, SNS and IAM take at once: calls that are throttled wait.
+  const maxAttempts = 10;
   const inRegion = async (region: string) => [
     await findInEc2(connect(EC2Client, { region }), key, region),
-    await findAlarms(connect(CloudWatchClient, { region }), key, region),
-    await findTopics(connect(SNSClient, { region }), key, region),
+    await findAlarms(connect(CloudWatchClient, { region, maxAttempts }), key, region),
+    await findTopics(connect(SNSClient, { region, maxAttempts }), key, region),
   ];
   const home = regions[0] as string;
   const found = await Promise.all([
     pMap(regions, async (region) => (await inRegion(region)).flat(), { concurrency: 16 }),
     // Roles belong to no region: they are told with the first.
-    findRoles(connect(IAMClient, { region: home }), key, home),
+    findRoles(connect(IAMClient, { region: home, maxAttempts }), key, home),
     findBuckets((region) => connect(S3Client, { region }), key, home),
   ]);
   return found.flat(2).filter((one) => value === undefined || one.value === value);
@@ -150,8 +154,9 @@ export async function findEnabledRegions(ec2: EC2Client): Promise<string[]> {
 async function findInEc2(ec2: EC2Client, key: string, region: string): Promise<Tagged[]> {
   const found: Tagged[] = [];
   const add = (id: string | undefined, tags: Tag[] = []) => {
+    // To EC2's filter, a star in the key stands for any characters.
     const tag = tags.find(({ Key }) => Key === key);
-    found.push({ id: id as string, region, value: tag?.Value as string });
+    if (tag) found.push({ id: id as string, region, value: tag.Value as string });
   };
   const tagged = { Name: 'tag-key', Values: [key] };
   const Filters = [tagged];
@@ -161,7 +166,8 @@ async function findInEc2(ec2: EC2Client, key: string, region: string): Promise<T
       for (const { InstanceId, Tags } of Instances) add(InstanceId, Tags);
     }
   }
-  for await (const page of paginateDescribeVolumes({ client: ec2, pageSize: 500 }, { Filters })) {
+  const kept = { Name: 'status', Values: ['creating', 'available', 'in-use', 'error'] };
+  for await (const page of paginateDescribeVolumes({ client: ec2, pageSize: 500 }, { Filters: [tagged, kept] })) {
     for (const { VolumeId, Tags } of page.Volumes ?? []) add(VolumeId, Tags);
   }
   const mine = { Filters, OwnerIds: ['self'] };
@@ -185,13 +191,16 @@ async function findInEc2(ec2: EC2Client, key: string, region: string): Promise<T
 
 async function findAlarms(cloudwatch: CloudWatchClient, key: string, region: string): Promise<Tagged[]> {
   const found: Tagged[] = [];
-  const look = async ({ AlarmArn: id }: MetricAlarm) => {
-    const { Tags = [] } = await cloudwatch.send(new ListAlarmTagsCommand({ ResourceARN: id }));
+  const look = async ({ AlarmArn: id }: { AlarmArn?: string }) => {
+    const { Tags = [] } = await cloudwatch.send(new ListAlarmTagsCommand({ ResourceARN: id })).catch(noneIfGone);
     const tag = Tags.find(({ Key }) => Key === key);
     if (tag) found.push({ id: id as string, region, value: tag.Value as string });
   };
-  for await (const { MetricAlarms = [] } of paginateDescribeAlarms({ client: cloudwatch }, {})) {
-    await pMap(MetricAlarms, look, { concurrency: 4 });
+  // Without these it would tell of metric alarms only.
+  const AlarmTypes = Object.values(AlarmType);
+  for await (const page of paginateDescribeAlarms({ client: cloudwatch }, { AlarmTypes })) {
+    const { MetricAlarms = [], CompositeAlarms = [], LogAlarms = [] } = page;
+    await pMap([...MetricAlarms, ...CompositeAlarms, ...LogAlarms], look, { concurrency: 4 });
   }
   return found;
 }
@@ -199,7 +208,7 @@ async function findAlarms(cloudwatch: CloudWatchClient, key: string, region: str
 async function findTopics(sns: SNSClient, key: string, region: string): Promise<Tagged[]> {
   const found: Tagged[] = [];
   const look = async ({ TopicArn: id }: Topic) => {
-    const { Tags = [] } = await sns.send(new ListTopicTagsCommand({ ResourceArn: id }));
+    const { Tags = [] } = await sns.send(new ListTopicTagsCommand({ ResourceArn: id })).catch(noneIfGone);
     const tag = Tags.find(({ Key }) => Key === key);
     if (tag) found.push({ id: id as string, region, value: tag.Value as string });
   };
@@ -212,7 +221,7 @@ async function findTopics(sns: SNSClient, key: string, region: string): Promise<
 async function findRoles(iam: IAMClient, key: string, region: string): Promise<Tagged[]> {
   const found: Tagged[] = [];
   const look = async ({ Arn: id, RoleName }: Role) => {
-    const { Tags = [] } = await iam.send(new ListRoleTagsCommand({ RoleName }));
+    const { Tags = [] } = await iam.send(new ListRoleTagsCommand({ RoleName })).catch(noneIfGone);
     const tag = Tags.find(({ Key }) => Key === key);
     if (tag) found.push({ id: id as string, region, value: tag.Value as string });
   };
@@ -220,6 +229,12 @@ async function findRoles(iam: IAMClient, key: string, region: string): Promise<T
     await pMap(Roles, look, { concurrency: 4 });
   }
   return found;
+}
+
+/** For what was deleted since the list was made. */
+function noneIfGone(error: Error): { Tags?: Tag[] } {
+  if (/NotFound|NoSuchEntity/.test(error.name)) return {};
+  throw error;
 }
 
 async function findBuckets(s3: (region: string) => S3Client, key: string, home: string): Promise<Tagged[]> {

@@ -1,13 +1,25 @@
 import {
+  CloudWatchClient,
+  DeleteAlarmsCommand,
+  DescribeAlarmsCommand,
+  PutCompositeAlarmCommand,
+  TagResourceCommand,
+} from '@aws-sdk/client-cloudwatch';
+import {
   CreateKeyPairCommand,
   CreateVolumeCommand,
+  type EC2Client,
   RunInstancesCommand,
   TerminateInstancesCommand,
 } from '@aws-sdk/client-ec2';
 import { CreateBucketCommand } from '@aws-sdk/client-s3';
+import { SNSClient } from '@aws-sdk/client-sns';
+import type { InitializeMiddleware } from '@smithy/types';
 import { expect, test } from 'vitest';
-import { testRecipe } from '../harness.ts';
+import { findTagged } from '../../recipes/setup/14-find-tagged.ts';
+import { settingsOf, testRecipe } from '../harness.ts';
 import { makeOneOfEach } from '../one-of-each.ts';
+import { serve } from '../serve.ts';
 
 const own = testRecipe(import.meta);
 const { bucket, run, file, ec2, s3 } = own;
@@ -77,4 +89,80 @@ test('a bucket that is deleted meanwhile is passed over', async () => {
   const faults = [{ operation: 's3:GetBucketTagging', error: { name: 'NoSuchBucket' } }];
   const result = await run(`npx tsx ${file} --value 3.1 --local`, { faults });
   expect(result).toMatchObject({ code: 0, stdout: 'none\n' });
+});
+
+test.each([
+  ['cloudwatch:ListTagsForResource', 'ResourceNotFoundException'],
+  ['sns:ListTagsForResource', 'ResourceNotFoundException'],
+  ['iam:ListRoleTags', 'NoSuchEntityException'],
+])('what is deleted before %s is passed over, any other error is not', async (operation, name) => {
+  const all = [{ operation, error: { name } }];
+  // One of each kind is still there.
+  const result = await run(`npx tsx ${file} --value 1.16 --local --json`, { faults: all });
+  expect(result).toMatchObject({ code: 0, stderr: '' });
+  const kind = operation.replace(/:.*/, '');
+  const found: { id: string }[] = JSON.parse(result.stdout);
+  expect(found.length).toBeGreaterThan(5);
+  expect(found.filter(({ id }) => id.startsWith(`arn:aws:${kind}:`))).toEqual([]);
+  const denied = await run(`npx tsx ${file} --local`, { faults: [{ operation, error: { name: 'AccessDenied' } }] });
+  expect(denied).toMatchObject({ code: 1, stdout: '' });
+});
+
+test('composite alarms are found, too', async () => {
+  const cloudwatch = new CloudWatchClient(settingsOf(own));
+  const Tags = [{ Key: 'project', Value: 'composite' }];
+  await cloudwatch.send(new PutCompositeAlarmCommand({ AlarmName: 'both', AlarmRule: 'TRUE' }));
+  const there = await cloudwatch.send(new DescribeAlarmsCommand({ AlarmTypes: ['CompositeAlarm'] }));
+  const ResourceARN = there.CompositeAlarms?.[0]?.AlarmArn;
+  await cloudwatch.send(new TagResourceCommand({ ResourceARN, Tags }));
+  expect(await find('--key project --value composite')).toMatchObject([{ id: ResourceARN }]);
+  await cloudwatch.send(new DeleteAlarmsCommand({ AlarmNames: ['both'] }));
+});
+
+test('only volumes that stay are asked for, and a star in the key is no wildcard', async () => {
+  // As EC2 answers, for which the star stands for any characters; LocalStack's volumes are gone at once.
+  const volume = { VolumeId: 'vol-1', Tags: [{ Key: 'project', Value: 'moon' }] };
+  const faults = [{ operation: 'ec2:DescribeVolumes', output: { Volumes: [volume] } }];
+  const star = await run(`npx tsx ${file} --key 'proj*' --local --json`, { faults });
+  expect(JSON.parse(star.stdout)).toEqual([]);
+
+  const filters: object[] = [];
+  const connect = (Client: typeof EC2Client, given: { region: string }) => {
+    const client = new Client({ ...settingsOf(own), ...given });
+    const watch: InitializeMiddleware<object, object> = (next, context) => (args) => {
+      const { Filters = [] } = args.input as { Filters?: object[] };
+      if (context.commandName === 'DescribeVolumesCommand') filters.push(...Filters);
+      return next(args);
+    };
+    client.middlewareStack.add(watch as never, { step: 'initialize' });
+    return client;
+  };
+  await findTagged(connect as never, { key: 'project', regions: ['us-east-1'] });
+  expect(filters).toContainEqual({ Name: 'status', Values: ['creating', 'available', 'in-use', 'error'] });
+});
+
+test('reads of tags that are throttled wait, longer than the SDK does by itself', { timeout: 60_000 }, async () => {
+  const attempts: number[] = [];
+  const { url: endpoint } = await serve((request, response) => {
+    let body = '';
+    request.on('data', (chunk) => (body += chunk));
+    request.on('end', () => {
+      if (!body.includes('Action=ListTagsForResource')) {
+        return response.end(
+          '<R><ListTopicsResult><Topics><member><TopicArn>a</TopicArn></member></Topics></ListTopicsResult></R>',
+        );
+      }
+      if (attempts.push(1) <= 3) {
+        return response.writeHead(400).end('<R><Error><Code>Throttling</Code><Message>m</Message></Error></R>');
+      }
+      response.end(
+        '<R><ListTagsForResourceResult><Tags><member><Key>k</Key><Value>v</Value></member></Tags></ListTagsForResourceResult></R>',
+      );
+    });
+  });
+  const connect = (Client: typeof SNSClient, given: { region: string }) =>
+    new Client({ ...settingsOf(own), ...given, ...(Client === SNSClient && { endpoint }) });
+  const found = await findTagged(connect as never, { key: 'k', regions: ['us-east-1'] });
+  expect(found).toEqual([{ id: 'a', region: 'us-east-1', value: 'v' }]);
+  expect(attempts).toHaveLength(4);
 });
