@@ -18,8 +18,11 @@
  * `--all` looks in one region, `--all --all-regions` in every region that your account has enabled. Buckets are
  * found wherever they are.
  *
- * An id that isn't there is told apart from one that was deleted: it may be of another region or account. With an
- * instance go the volumes that belong to it, with an image the snapshots that nothing else needs, and an Auto Scaling group starts another one in its place.
+ * An id that isn't there is told apart from one that was deleted: it may be of another region or account. Of an
+ * object S3 tells that only to those who may list the bucket, which the printed policy leaves out: it is `failed` (403).
+ *
+ * With an instance go the volumes that belong to it, and with an image the snapshots that nothing else needs. What stays
+ * of an instance and goes on costing is `kept`; an Auto Scaling group starts another one in its place.
  *
  * What can't be deleted, for example a security group that something else uses, is reported at the end, and the
  * rest goes on. Run it again once the cause is fixed.
@@ -30,11 +33,11 @@
  * @before npx tsx recipes/ec2/01-launch-instance.ts --local
  * @run npx tsx recipes/setup/09-clean-up.ts --made-by 2.1 --local --yes
  * @output
- *   id                     region     kind            outcome    problem
- *   i-70f84e7c89a09cfd5    us-east-1  instance        deleted    -
- *   vol-df051298aaf027bed  us-east-1  volume          not found  -
- *   sg-bc7cbbc831631485e   us-east-1  security group  deleted    -
- *   key-64b6d6d4ac7c6586d  us-east-1  key pair        deleted    -
+ *   id                     region     kind            outcome    kept  problem
+ *   i-70f84e7c89a09cfd5    us-east-1  instance        deleted    -     -
+ *   vol-df051298aaf027bed  us-east-1  volume          not found  -     -
+ *   sg-bc7cbbc831631485e   us-east-1  security group  deleted    -     -
+ *   key-64b6d6d4ac7c6586d  us-east-1  key pair        deleted    -     -
  * @run npx tsx recipes/setup/09-clean-up.ts --all --all-regions --local --yes
  * @run npx tsx recipes/setup/09-clean-up.ts --all --local --yes
  * @permission ec2:DescribeRegions on *
@@ -56,6 +59,7 @@
  * @permission ec2:DeleteKeyPair on *
  * @permission ec2:DescribeSecurityGroupRules on *
  * @permission ec2:RevokeSecurityGroupIngress on *
+ * @permission ec2:RevokeSecurityGroupEgress on *
  * @permission cloudwatch:DescribeAlarms on *
  * @permission cloudwatch:ListTagsForResource on *
  * @permission cloudwatch:DeleteAlarms on *
@@ -95,6 +99,8 @@ export interface Outcome extends Resource {
   kind: string;
   /** What became of it. A volume that went with its instance is not found. */
   outcome: 'deleted' | 'not found' | 'failed';
+  /** What goes on costing: volumes and addresses of an instance that were not deleted beside it. */
+  kept: string[];
   /** Why it failed; null if it did not. */
   problem: string | null;
 }
@@ -123,28 +129,34 @@ export async function cleanUp(
     onProgress,
   }: { resources: Resource[]; signal?: AbortSignal; onProgress?: (text: string) => void },
 ): Promise<Outcome[]> {
-  const work = resources.map(({ id, region }) => ({ id, region, kind: kindOf(id).name as string }));
+  const work = resources.map((one) => ({ id: one.id, region: regionOf(one), kind: kindOf(one.id).name as string }));
   const outcomes: Outcome[] = [];
   for (const { name } of kinds) {
     const ofKind = work.filter(({ kind }) => kind === name);
     // One kind after the other, but all of a kind at once: an instance takes minutes to go.
     await pMap(ofKind, async (resource) => outcomes.push(await tryDelete(resource)), { concurrency: 8 });
   }
-  return outcomes;
+  const gone = outcomes.filter(({ outcome }) => outcome !== 'failed').map(({ id }) => id);
+  return outcomes.map((one) => ({ ...one, kept: one.kept.filter((id) => !gone.includes(id)) }));
 
   async function tryDelete(resource: Resource & { kind: string }): Promise<Outcome> {
     try {
       signal?.throwIfAborted();
       onProgress?.(`deleting ${resource.id}`);
-      await deleteResource(connect, { ...resource, signal });
-      return { ...resource, outcome: 'deleted', problem: null };
+      const { kept } = await deleteResource(connect, { ...resource, signal });
+      return { ...resource, outcome: 'deleted', kept, problem: null };
     } catch (error) {
       const { name, message } = error as Error;
       if (/NotFound|^NoSuch(Bucket|EntityException)$|^InvalidAMIID.Unavailable$/.test(name))
-        return { ...resource, outcome: 'not found', problem: null };
-      return { ...resource, outcome: 'failed', problem: `${name}: ${message}` };
+        return { ...resource, outcome: 'not found', kept: [], problem: null };
+      return { ...resource, outcome: 'failed', kept: [], problem: `${name}: ${message}` };
     }
   }
+}
+
+/** An ARN names its region itself. */
+function regionOf({ id, region }: Resource): string {
+  return /^arn:[^:]+:[^:]+:([^:]+):/.exec(id)?.[1] ?? region;
 }
 
 // ---- command line: leave out when copying ----
@@ -168,7 +180,9 @@ recipe(import.meta, (command) =>
       const regions = allRegions ? await findEnabledRegions(ec2) : [region];
       const named = targets.map((id) => ({ id, region }));
       const resources = all || value ? await findTagged(connect, { key: 'paws', value, regions }) : named;
-      const list = resources.map(({ id, region }) => `  ${id} in ${region}, ${kindOf(id).cost}\n`).join('');
+      // Where a bucket is that somebody names is not known, and a role is nowhere.
+      const place = (one: Resource) => (targets[0] && /^s3:|:iam::/.test(one.id) ? '' : ` in ${regionOf(one)}`);
+      const list = resources.map((one) => `  ${one.id}${place(one)}, ${kindOf(one.id).cost}\n`).join('');
       if (list) await confirm(`${list}Delete these for good?`);
       const outcomes = await cleanUp(connect, { resources, signal: interrupted(), onProgress: progress });
       print(outcomes);

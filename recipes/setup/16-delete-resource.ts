@@ -6,17 +6,20 @@
  * of its own, and some need two or three.
  *
  * ## Solution
- * Tell the kind by the id, take away what stands in the way (an address is disassociated, a volume detached, a bucket emptied), and
- * delete it.
+ * Tell the kind by the id, take away what stands in the way (an address is disassociated, a volume detached, a bucket
+ * emptied), and delete it.
  *
  * ## Discussion
  * Deleting is for good. With an instance go the volumes that belong to it, with an image the snapshots that no other
  * image needs, with a bucket all versions of its objects, with a topic its subscriptions. An object in a bucket that
  * keeps versions only gets a delete marker, and 3.19 brings it back; 3.28 deletes the versions, too.
  *
- * What something else still uses is refused by AWS: a security group of an instance, a snapshot of an image. 1.9 deletes many things, in an order that works.
+ * What something else still uses is refused by AWS: a security group of an instance, a snapshot of an image. 1.9
+ * deletes many things, in an order that works. What stays of an instance and goes on costing is told as `kept`.
  *
- * An ARN names its region itself. Another id that isn't found may be of another region or account.
+ * An ARN names its region itself. Another id that isn't found may be of another region or account. Of an object that
+ * isn't there S3 says so only to those who may list the bucket: without `s3:ListBucket`, which is not in the printed
+ * policy, it is denied (403). `s3://bucket/` is refused: with an empty variable, `s3://bucket/$KEY` would be all of it.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @run npx tsx recipes/setup/16-delete-resource.ts s3://paws-example --local --yes
@@ -24,6 +27,7 @@
  *   id      s3://paws-example
  *   region  us-east-1
  *   kind    bucket
+ *   kept    -
  * @permission ec2:DescribeInstances on *
  * @permission ec2:DescribeAddresses on *
  * @permission ec2:TerminateInstances on *
@@ -36,6 +40,7 @@
  * @permission ec2:DeleteSnapshot on *
  * @permission ec2:DescribeSecurityGroupRules on *
  * @permission ec2:RevokeSecurityGroupIngress on *
+ * @permission ec2:RevokeSecurityGroupEgress on *
  * @permission ec2:DeleteSecurityGroup on *
  * @permission ec2:DescribeKeyPairs on *
  * @permission ec2:DeleteKeyPair on *
@@ -63,12 +68,11 @@
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ReleaseAddress.html
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteBucket.html
  */
-import { CloudWatchClient, DeleteAlarmsCommand, DescribeAlarmsCommand } from '@aws-sdk/client-cloudwatch';
+import { AlarmType, CloudWatchClient, DeleteAlarmsCommand, DescribeAlarmsCommand } from '@aws-sdk/client-cloudwatch';
 import {
   DeleteKeyPairCommand,
   DeleteSecurityGroupCommand,
   DeleteSnapshotCommand,
-  DeleteVolumeCommand,
   DeregisterImageCommand,
   DescribeAddressesCommand,
   DescribeKeyPairsCommand,
@@ -76,6 +80,7 @@ import {
   DisassociateAddressCommand,
   EC2Client,
   ReleaseAddressCommand,
+  RevokeSecurityGroupEgressCommand,
   RevokeSecurityGroupIngressCommand,
 } from '@aws-sdk/client-ec2';
 import { IAMClient } from '@aws-sdk/client-iam';
@@ -83,9 +88,9 @@ import { DeleteBucketCommand, DeleteObjectCommand, HeadObjectCommand, S3Client }
 import { DeleteTopicCommand, GetTopicAttributesCommand, SNSClient } from '@aws-sdk/client-sns';
 import { terminateInstance } from '../ec2/21-terminate-instance.ts';
 import { deleteInstanceRole } from '../ec2/28-create-instance-role.ts';
-import { detachVolume } from '../ec2/31-detach-volume.ts';
 import { emptyBucket } from '../s3/28-empty-bucket.ts';
 import type { Connect } from './14-find-tagged.ts';
+import { deleteVolume } from './16-helpers/delete-volume.ts';
 
 /** Something that can be deleted. */
 export interface Resource {
@@ -98,6 +103,8 @@ export interface Resource {
 export interface DeletedResource extends Resource {
   /** `instance`, `bucket` */
   kind: string;
+  /** What goes on costing: volumes and addresses of an instance. */
+  kept: string[];
 }
 
 /** The kinds that are known, in the order in which they can be deleted, and what it costs to keep one. */
@@ -125,9 +132,9 @@ export const kinds = [
  *   with `/` and a key, if it is an object.
  * @param options.region - Where it is; the region in an ARN counts more.
  * @param options.signal - Ends the emptying of a bucket, or the wait for an instance that is on its way out.
- * @returns The resource, and what kind it was of.
+ * @returns The resource, what kind it was of, and what stays of it.
  * @throws RangeError when the id is of no kind that is known; the SDK's error when there is no such thing (its name
- *   says NotFound, or NoSuchBucket) or when something else uses it.
+ *   says NotFound, or NoSuchBucket) or when something else uses it; Error when a part of it could not be deleted.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DeregisterImage.html
  *
  * @example
@@ -142,9 +149,11 @@ export async function deleteResource(
   const { name: kind } = kindOf(id);
   const region = /^arn:[^:]+:[^:]+:([^:]+):/.exec(id)?.[1] ?? given;
   const ec2 = connect(EC2Client, { region });
+  const kept: string[] = [];
   switch (kind) {
     case 'instance': {
-      await terminateInstance(ec2, { instanceId: id, signal });
+      const { keptVolumes, keptAddresses } = await terminateInstance(ec2, { instanceId: id, signal });
+      kept.push(...keptVolumes, ...keptAddresses);
       break;
     }
     case 'address': {
@@ -155,12 +164,16 @@ export async function deleteResource(
       break;
     }
     case 'volume': {
-      await detachVolume(ec2, { volumeId: id, signal });
-      await ec2.send(new DeleteVolumeCommand({ VolumeId: id }));
+      await deleteVolume(ec2, { volumeId: id, signal });
       break;
     }
     case 'image': {
-      await ec2.send(new DeregisterImageCommand({ ImageId: id, DeleteAssociatedSnapshots: true }));
+      const image = { ImageId: id, DeleteAssociatedSnapshots: true };
+      const { DeleteSnapshotResults = [] } = await ec2.send(new DeregisterImageCommand(image));
+      const results = DeleteSnapshotResults.map((one) => `${one.SnapshotId} (${one.ReturnCode})`);
+      // Skipped are those that another image needs.
+      const stay = results.filter((text) => !/\((success|skipped)\)/.test(text)).join(', ');
+      if (stay) throw new Error(`the image is gone, but not its snapshots ${stay}`);
       break;
     }
     case 'snapshot': {
@@ -172,8 +185,10 @@ export async function deleteResource(
       const { SecurityGroupRules = [] } = await ec2.send(
         new DescribeSecurityGroupRulesCommand({ SecurityGroupRuleIds }),
       );
-      const GroupId = SecurityGroupRules[0]?.GroupId;
-      await ec2.send(new RevokeSecurityGroupIngressCommand({ GroupId, SecurityGroupRuleIds }));
+      const { GroupId, IsEgress } = SecurityGroupRules[0] ?? {};
+      const rule = { GroupId, SecurityGroupRuleIds };
+      if (IsEgress) await ec2.send(new RevokeSecurityGroupEgressCommand(rule));
+      else await ec2.send(new RevokeSecurityGroupIngressCommand(rule));
       break;
     }
     case 'security group': {
@@ -191,9 +206,13 @@ export async function deleteResource(
     case 'alarm': {
       const [name = ''] = /(?<=:alarm:).*/.exec(id) ?? [];
       const cloudwatch = connect(CloudWatchClient, { region });
-      const { MetricAlarms = [] } = await cloudwatch.send(new DescribeAlarmsCommand({ AlarmNames: [name] }));
-      if (MetricAlarms.length === 0) throw notFound(id);
-      await cloudwatch.send(new DeleteAlarmsCommand({ AlarmNames: [name] }));
+      const AlarmNames = [name];
+      // It tells of metric alarms only, unless it is asked for the others.
+      const AlarmTypes = Object.values(AlarmType);
+      const found = await cloudwatch.send(new DescribeAlarmsCommand({ AlarmNames, AlarmTypes }));
+      const { MetricAlarms = [], CompositeAlarms = [], LogAlarms = [] } = found;
+      if (![...MetricAlarms, ...CompositeAlarms, ...LogAlarms].length) throw notFound(id);
+      await cloudwatch.send(new DeleteAlarmsCommand({ AlarmNames }));
       break;
     }
     case 'topic': {
@@ -211,20 +230,25 @@ export async function deleteResource(
     case 'object': {
       const s3 = connect(S3Client, { region, followRegionRedirects: true });
       const [, Bucket, Key] = objectId.exec(id) ?? [];
-      // S3 says nothing of an object that is not there.
-      await s3.send(new HeadObjectCommand({ Bucket, Key }));
+      // S3 says nothing of an object that is not there. Of one with a key of your own (SSE-C) it wants that key: 400.
+      await s3.send(new HeadObjectCommand({ Bucket, Key })).catch((error) => {
+        if (error.$metadata?.httpStatusCode !== 400) throw error;
+      });
       await s3.send(new DeleteObjectCommand({ Bucket, Key }));
       break;
     }
     case 'bucket': {
       const s3 = connect(S3Client, { region, followRegionRedirects: true });
-      const bucket = id.slice('s3://'.length).replace(/\/$/, '');
-      await emptyBucket(s3, { bucket, signal });
+      const bucket = id.slice('s3://'.length);
+      const { kept: left, examples } = await emptyBucket(s3, { bucket, signal });
+      const [first] = examples;
+      const why = `${first?.key}: ${first?.code}: ${first?.message}`;
+      if (left > 0) throw new Error(`${left} in it could not be deleted, such as ${why}`);
       await s3.send(new DeleteBucketCommand({ Bucket: bucket }));
       break;
     }
   }
-  return { id, region, kind };
+  return { id, region, kind, kept };
 }
 
 /**
@@ -246,6 +270,7 @@ export function kindOf(id: string): (typeof kinds)[number] {
   // Users, groups and policies of IAM are nothing that the recipes make.
   const kind = kinds.find(({ name, id: start }) => {
     if (name === 'object') return objectId.test(plain);
+    if (name === 'bucket') return /^s3:\/\/[^/]+$/.test(plain);
     return plain.startsWith(start) && (name !== 'role' || plain.includes(':role/'));
   });
   if (!kind) throw new RangeError(`"${id}" is none of ${kinds.map((one) => `${one.id}…`).join(', ')}`);

@@ -82,6 +82,26 @@ test('a rule of a group that stays is revoked', async () => {
   const Filters = [{ Name: 'group-id', Values: [GroupId as string] }];
   const left = await ec2().send(new DescribeSecurityGroupRulesCommand({ Filters }));
   expect(left.SecurityGroupRules?.filter(({ IsEgress }) => !IsEgress)).toMatchObject([{ CidrIpv4: '203.0.113.2/32' }]);
+  // An outbound one is another call.
+  const outbound = left.SecurityGroupRules?.find(({ IsEgress }) => IsEgress)?.SecurityGroupRuleId;
+  expect(await cleanUp(`${outbound} --yes`)).toMatchObject({ code: 0 });
+  const after = await ec2().send(new DescribeSecurityGroupRulesCommand({ Filters }));
+  expect(after.SecurityGroupRules).toMatchObject([{ IsEgress: false }]);
+});
+
+test('the region of an ARN is asked about and told, none for a role or a bucket that is named', async () => {
+  const ids = [
+    'arn:aws:sns:eu-west-1:111122223333:topic',
+    'arn:aws:iam::111122223333:role/none',
+    's3://no-such-bucket',
+  ];
+  const asked = await cleanUp(ids.join(' '));
+  expect(asked).toMatchObject({ code: 2, stdout: '' });
+  const [topic, role, s3Bucket] = ids;
+  expect(asked.stderr).toContain(`  ${topic} in eu-west-1, free while`);
+  expect(asked.stderr).toContain(`  ${role}, free\n  ${s3Bucket}, billed`);
+  const { stdout } = await cleanUp(`${topic} --yes --json`);
+  expect(JSON.parse(stdout)).toMatchObject([{ id: topic, region: 'eu-west-1', outcome: 'not found' }]);
 });
 
 test('a region is cleaned only when it is asked for', async () => {
