@@ -65,7 +65,7 @@
  */
 import { appendFile, mkdir } from 'node:fs/promises';
 import { homedir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname } from 'node:path';
 import { DescribeRegionsCommand, EC2Client } from '@aws-sdk/client-ec2';
 import { ListBucketsCommand, S3Client } from '@aws-sdk/client-s3';
 import { loadSharedConfigFiles } from '@smithy/core/config';
@@ -106,8 +106,7 @@ export async function privateCloud({
   s3,
   region = 'us-east-1',
   write = false,
-  configFile = join(homedir(), '.aws', 'config'),
-  credentialsFile = join(homedir(), '.aws', 'credentials'),
+  ...files
 }: {
   profile: string;
   ec2?: string;
@@ -141,9 +140,11 @@ export async function privateCloud({
     ...endpoints.map(([service, url]) => `${service} =\n  endpoint_url = ${url}`),
   ].join('\n');
 
+  const configFile = fileOf(files.configFile, 'config');
+  const credentialsFile = fileOf(files.credentialsFile, 'credentials');
   // The SDK's own reader decides what is there. It would go on with what it read before, unless it is told not to.
-  const files = { configFilepath: configFile, filepath: credentialsFile, ignoreCache: true };
-  const { configFile: profiles, credentialsFile: keys } = await loadSharedConfigFiles(files);
+  const read = { configFilepath: configFile, filepath: credentialsFile, ignoreCache: true };
+  const { configFile: profiles, credentialsFile: keys } = await loadSharedConfigFiles(read);
   const found = profiles[profile];
   const services = profiles[`services.${profile}`];
   const all = { ...keys[profile], ...found };
@@ -168,8 +169,13 @@ export async function privateCloud({
   // The file's last line may lack its end. The mode counts only where the file is new.
   await appendFile(configFile, `\n${config}\n`, { mode: 0o600 });
   // So that the clients made after this see it.
-  await loadSharedConfigFiles(files);
+  await loadSharedConfigFiles(read);
   return { ...result, state: 'added' };
+}
+
+/** As the SDK finds it: nothing given is the usual one, and `~/` is the home folder. */
+function fileOf(given: string | undefined, usual: string): string {
+  return (given || `~/.aws/${usual}`).replace(/^~(?=\/)/, () => homedir());
 }
 
 function checkUrl(text: string): string {

@@ -164,10 +164,10 @@ async function searchFile(file: string, fix: boolean): Promise<Check[]> {
   const text = await readFile(file, 'utf8').catch(() => '');
   const found = text.split('\n').flatMap((line, at) => {
     const isReal = (match: string) => !match.includes('EXAMPLE');
-    const [id] = (line.match(accessKeys) ?? []).filter(isReal);
-    const secret = (line.match(secretKeys) ?? []).some(isReal);
-    if (!id && !secret) return [];
-    const what = secret ? 'a secret access key' : `the id of an access key, ${id}`;
+    const ids = [...new Set((line.match(accessKeys) ?? []).filter(isReal))];
+    const secret = (line.match(secretKeys) ?? []).some(isReal) ? ['a secret access key'] : [];
+    const what = [...secret, ...ids.map((id) => `the id of an access key, ${id}`)].join(', ');
+    if (!what) return [];
     const advice = `${what}: delete it here, and in IAM if the file was ever shared`;
     return [row('keys in files', 'problem', `${file}:${at + 1}`, advice)];
   });
@@ -226,7 +226,7 @@ function checkAge(
 import { homedir } from 'node:os';
 import { connect, interrupted, local, print, recipe } from '../../shared/cli.ts';
 
-const { AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE } = process.env;
+const { AWS_CONFIG_FILE = '', AWS_SHARED_CREDENTIALS_FILE = '' } = process.env;
 
 recipe(import.meta, (command) =>
   command
@@ -234,8 +234,10 @@ recipe(import.meta, (command) =>
     .option('--fix', 'take from open files what others may do with them')
     .option('--max-age <days>', 'days after which an access key is old', '90')
     .action(async (project, { fix, maxAge }) => {
-      const files = [join(homedir(), '.aws'), AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE].filter((file) => file);
-      const settings = { files: files as string[], project, fix, maxAge: Number(maxAge), rootAllowed: local() };
+      const named = ['~/.aws', AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE].filter((file) => file);
+      // As the SDK takes it, where no shell did.
+      const files = named.map((file) => file.replace(/^~(?=\/)/, () => homedir()));
+      const settings = { files, project, fix, maxAge: Number(maxAge), rootAllowed: local() };
       const signal = interrupted();
       const checks = await protectCredentials(connect(STSClient), connect(IAMClient), { ...settings, signal });
       print(checks);

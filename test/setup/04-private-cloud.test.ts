@@ -88,6 +88,17 @@ test.each([
   expect(readFileSync(configFile, 'utf8')).toBe(config);
 });
 
+test('the variables name files as they do for the SDK: ~/ is the home folder, and nothing is not set', async () => {
+  const { path, credentialsFile } = home({ credentials: keys('x').replace('my-cloud', 'other') });
+  const env = { AWS_CONFIG_FILE: '~/own/config', AWS_SHARED_CREDENTIALS_FILE: '' };
+  const command = `npx tsx ${file} my-cloud --s3 https://s3.example.com --write --json`;
+  const { code, stdout, stderr } = await run(command, { cwd: path, env });
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+  expect(JSON.parse(stdout)).toMatchObject({ state: 'added', configFile: join(path, 'own/config'), credentialsFile });
+  expect(readFileSync(join(path, 'own/config'), 'utf8')).toContain('[profile my-cloud]');
+  expect(existsSync(join(path, '~'))).toBe(false);
+});
+
 test('a profile with one setting changed is another one', async () => {
   const { configFile, credentialsFile } = home();
   const settings = { ...cloud, configFile, credentialsFile };

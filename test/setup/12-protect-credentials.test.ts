@@ -79,6 +79,20 @@ describe('files', () => {
     expect(places(await find('--local', { env }), 'file modes')).toEqual([]);
   });
 
+  test('that the variables name are found as the SDK finds them', async () => {
+    put(join(home, 'own/credentials'), '', 0o644);
+    const env = {
+      ...{
+        AWS_ENDPOINT_URL: endpoint,
+        AWS_REGION: 'us-east-1',
+        AWS_ACCESS_KEY_ID: account,
+        AWS_SECRET_ACCESS_KEY: 'a',
+      },
+      ...{ AWS_SHARED_CREDENTIALS_FILE: '~/own/credentials', AWS_CONFIG_FILE: '' },
+    };
+    expect(places(await find('', { env }), 'file modes')).toEqual(['~/own/credentials']);
+  });
+
   test('that are executable stay so', async () => {
     const script = put(join(home, '.aws/get-key'), '', 0o755);
     expect((await find('--local --fix'))[0]).toMatchObject({ state: 'fixed', where: '~/.aws/get-key' });
@@ -119,18 +133,21 @@ test('access keys in a project are found by line and never shown', async () => {
     '.env': `# mine\nAWS_ACCESS_KEY_ID=${id}\nAWS_SECRET_ACCESS_KEY=${secret}\n`,
     'src/a.ts': `new S3Client({ credentials: { accessKeyId: '${id}', secretAccessKey: "${secret}" } });`,
     'deploy.yaml': `aws:\r\n  secret_key: ${secret}\r\n`,
+    'two.csv': `${id},${id.replace('AKIA', 'ASIA')},${id}\n`,
     'data.json': `{"SecretAccessKey": "${secret}", "AccessKeyId": "${id.replace('AKIA', 'ASIA')}"}`,
   });
   const { code, stdout, stderr } = await run(`${command} '${work}' --local`);
   expect(code).toBe(1);
   expect(`${stdout}${stderr}`).not.toContain(secret);
+  const of = (key: string) => `the id of an access key, ${key}`;
   const rows = [...stdout.matchAll(/^keys in files +problem +(\S+) +(.*): delete it here, and in IAM if .*$/gm)];
   expect(rows.map(([, where, what]) => [where?.replace(`${work}/`, ''), what])).toEqual([
-    ['.env:2', `the id of an access key, ${id}`],
+    ['.env:2', of(id)],
     ['.env:3', 'a secret access key'],
-    ['data.json:1', 'a secret access key'],
+    ['data.json:1', `a secret access key, ${of(id.replace('AKIA', 'ASIA'))}`],
     ['deploy.yaml:2', 'a secret access key'],
-    ['src/a.ts:1', 'a secret access key'],
+    ['src/a.ts:1', `a secret access key, ${of(id)}`],
+    ['two.csv:1', `${of(id)}, ${of(id.replace('AKIA', 'ASIA'))}`],
   ]);
 });
 
