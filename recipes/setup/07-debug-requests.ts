@@ -8,7 +8,7 @@
  * ## Solution
  * Hang a log on the client. `logRequests` of `shared/wire-log.ts` is a middleware that stands next to the socket; here
  * it watches one request, the list of your buckets. `--whole` shows headers and bodies, too. Every recipe has it built
- * in: `--calls` for a line a request, `--debug` for all.
+ * in: `--calls` for a line a request, `--debug` for all, which here is the same as `--whole`.
  *
  * ## Discussion
  * **What it shows.** One line for each attempt, not for each call: a call that the SDK tried three times has three.
@@ -93,12 +93,18 @@ export async function debugRequests(
 
 // ---- command line: leave out when copying ----
 import { connect, interrupted, json, print, recipe } from '../../shared/cli.ts';
+import { logging } from '../../shared/connect.ts';
 
 recipe(import.meta, (command) =>
-  command.option('--whole', 'show headers and bodies, too').action(async ({ whole }) => {
+  command.option('--whole', 'show headers and bodies, too').action(async ({ whole = logging.wire }) => {
     const log: string[] = [];
     const write = (text: string) => (json() ? log.push(text) : console.log(text));
-    const call = await debugRequests(connect(S3Client), { write, whole, signal: interrupted() });
+    const watched = debugRequests(connect(S3Client), { write, whole, signal: interrupted() });
+    const call = await watched.catch((error) => {
+      // The log of a call that fails is what was wanted.
+      if (json()) print({ log });
+      throw error;
+    });
     print(json() ? { log, ...call } : call, { retryDelay: (milliseconds: number) => `${milliseconds} ms` });
   }),
 );

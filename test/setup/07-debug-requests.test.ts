@@ -6,15 +6,18 @@ import { serve } from '../serve.ts';
 
 const { run, file, s3 } = testRecipe(import.meta);
 
-test('the whole request and response are shown, and no signature', async () => {
-  const { code, stdout } = await run(`npx tsx ${file} --whole --local`);
-  expect(code).toBe(0);
-  expect(stdout).toMatch(/^> s3:ListBuckets\n> GET http:\/\/127\.0\.0\.1:\d+\/\?\S*max-buckets=10\n/);
-  expect(stdout).toMatch(/\n> authorization: AWS4-HMAC-SHA256 Credential=.* Signature=\*\*\*\n/);
-  expect(stdout).toMatch(/\ns3:ListBuckets 200 \d+ ms\n< /);
-  expect(stdout).toContain('<ListAllMyBucketsResult');
-  expect(stdout).toMatch(/\nstatus {2,}200\nattempts {2,}1\nretry delay {2,}0 ms\n/);
-});
+test.each(['--whole', '--debug'])(
+  'by %s the whole request and response are shown, and no signature',
+  async (option) => {
+    const { code, stdout } = await run(`npx tsx ${file} ${option} --local`);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^> s3:ListBuckets\n> GET http:\/\/127\.0\.0\.1:\d+\/\?\S*max-buckets=10\n/);
+    expect(stdout).toMatch(/\n> authorization: AWS4-HMAC-SHA256 Credential=.* Signature=\*\*\*\n/);
+    expect(stdout).toMatch(/\ns3:ListBuckets 200 \d+ ms\n< /);
+    expect(stdout).toContain('<ListAllMyBucketsResult');
+    expect(stdout).toMatch(/\nstatus {2,}200\nattempts {2,}1\nretry delay {2,}0 ms\n/);
+  },
+);
 
 test('as JSON there is one document that holds the log', async () => {
   const { code, stdout, stderr } = await run(`npx tsx ${file} --local --json`);
@@ -36,6 +39,10 @@ test('a request that fails is in the log, too, each attempt on a line', async ()
   expect(code).toBe(1);
   expect(stdout).toMatch(/^(s3:ListBuckets 503 \d+ ms\n){3}$/);
   expect(stderr).toMatch(/^Error: s3:ListBuckets failed: /);
+  const document = await run(`npx tsx ${file} --endpoint-url ${url} --json`, { env, record: undefined });
+  expect(document).toMatchObject({ code: 1, stderr });
+  const line = expect.stringMatching(/^s3:ListBuckets 503 \d+ ms$/);
+  expect(JSON.parse(document.stdout)).toEqual({ log: [line, line, line] });
 });
 
 test('the client goes on telling, and two calls of the function tell no line twice', async () => {
