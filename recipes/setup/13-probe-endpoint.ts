@@ -215,7 +215,9 @@ function judge(error: Failure, timeout: number): Pick<Answer, 'answer' | 'detail
     const [, answer, detail] = connectionErrors.find(([pattern]) => pattern.test(code)) ?? [];
     // Without a code the request never left: no credentials, no region.
     if (!answer || !detail) throw error;
-    return { answer, detail: detail.replace('{code}', code).replace('{seconds}', `${timeout / 1000} s`) };
+    // The SDK gives up connecting before that, and says after how long.
+    const [, waited = timeout] = /configured timeout of (\d+) ms/.exec(message) ?? [];
+    return { answer, detail: detail.replace('{code}', code).replace('{seconds}', `${Number(waited) / 1000} s`) };
   }
   if (Code === undefined) return { answer: 'another server', detail: `answers ${status}, not as it should` };
   if (Code === 'NoSuchBucket') throw error;

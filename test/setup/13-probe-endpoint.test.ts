@@ -93,6 +93,13 @@ test('a closed port, silence and a server of another protocol are told apart', a
 
   const silent = await listen(createServer(() => {}));
   expect(await both(`http://127.0.0.1:${silent}`, { timeout: 300 })).toBe('unreachable: no answer within 0.3 s');
+  // As the SDK tells of a port that drops what is sent to it.
+  const client = new S3Client(settings('http://127.0.0.1:1'));
+  client.send = async () => {
+    const message = 'did not establish a connection with the server within the configured timeout of 5000 ms.';
+    throw Object.assign(new Error(message), { name: 'TimeoutError' });
+  };
+  expect(await probeEndpoint(client)).toMatchObject([{ answer: 'unreachable', detail: 'no answer within 5 s' }]);
 
   const ssh = await listen(createServer((socket) => void socket.end('SSH-2.0-OpenSSH_9.2\r\n')));
   expect(await both(`http://127.0.0.1:${ssh}`)).toMatch(
