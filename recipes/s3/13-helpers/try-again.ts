@@ -27,10 +27,9 @@ export async function tryAgain<Answer>(
     try {
       return await send();
     } catch (error) {
-      const { name, message, $metadata } = error as Error & { $metadata?: { httpStatusCode?: number } };
-      // Without a status there was no answer, or nothing to send a request with.
-      const isUnset = name === 'CredentialsProviderError' || message.startsWith('Region is missing');
-      const status = $metadata?.httpStatusCode ?? (isUnset ? 400 : 500);
+      const { name, $metadata } = error as Error & { $metadata?: { httpStatusCode?: number } };
+      // Without a status there was no answer.
+      const status = $metadata?.httpStatusCode ?? 500;
       const passes = status >= 500 || passing.includes(name);
       if (!passes || count === tries || signal?.aborted) throw error;
       // Of random length, so that those that failed together don't come back together.
