@@ -12,7 +12,8 @@
  * ## Discussion
  * AWS charges for every public IPv4 address since February 2024, in use or not. The Elastic IP address takes the place
  * of the one that the instance got at its launch, so while the instance runs you pay no more than before. It goes on
- * costing while the instance is stopped, and after it is terminated: release it (`--release`, or 1.9).
+ * costing while the instance is stopped, and after it is terminated: release it (`--release`, or 1.9). Once the
+ * instance is gone, the address is free, and `--release` needs `--allocation-id`.
  *
  * The instance's old address is gone for good. After a release it gets another one within minutes, if it had one at its
  * launch and has a single network interface. A released address may be given to somebody else: take it out of your DNS
@@ -50,6 +51,7 @@
  * @see https://docs.aws.amazon.com/vpc/latest/userguide/vpc-eip-overview.html
  * @see https://aws.amazon.com/vpc/pricing/
  */
+import { setTimeout } from 'node:timers/promises';
 import {
   AllocateAddressCommand,
   AssociateAddressCommand,
@@ -143,13 +145,15 @@ export async function elasticIp(
         new AllocateAddressCommand({ Domain: 'vpc', TagSpecifications }),
       );
       const id = AllocationId as string;
-      made.push({ id, remove: () => releaseIp(ec2, { allocationId: id }) });
+      made.push({ id, remove: () => onceKnown(() => releaseIp(ec2, { allocationId: id })) });
       ip = { allocationId: id, address: PublicIp as string, instanceId: null, associationId: null };
       signal?.throwIfAborted();
     }
     const target = { InstanceId: instanceId, AllocationId: ip.allocationId };
     // Not aborted by the signal either: where the address is would be unknown then.
-    await ec2.send(new AssociateAddressCommand({ ...target, AllowReassociation: allowReassociation }));
+    const associate = () =>
+      ec2.send(new AssociateAddressCommand({ ...target, AllowReassociation: allowReassociation }));
+    await (chosen ? associate() : onceKnown(associate, signal));
     return {
       instanceId,
       allocationId: ip.allocationId,
@@ -160,6 +164,19 @@ export async function elasticIp(
     };
   } catch (error) {
     throw await undo(made, error);
+  }
+}
+
+/** Tries again for some seconds, since a new address is not known at once everywhere in EC2. */
+async function onceKnown(work: () => Promise<unknown>, signal?: AbortSignal): Promise<void> {
+  for (let tries = 1; ; tries++) {
+    try {
+      await work();
+      return;
+    } catch (error) {
+      if ((error as Error).name !== 'InvalidAllocationID.NotFound' || tries === 10) throw error;
+      await setTimeout(2000, undefined, { signal });
+    }
   }
 }
 
@@ -193,7 +210,8 @@ export async function findIps(
   if (allocationId) {
     const chosen = ips.find((ip) => ip.allocationId === allocationId);
     if (!chosen) throw new RangeError(`there is no address ${allocationId} in this region`);
-    return { own, chosen };
+    // An instance may have several.
+    return { own: chosen.instanceId === instanceId ? chosen : own, chosen };
   }
   // Without tags any address of the account would do, and that might be somebody else's.
   const wanted = Object.entries(tags);
@@ -219,8 +237,9 @@ export async function releaseIp(
   ec2: EC2Client,
   { allocationId }: { allocationId: string },
 ): Promise<{ allocationId: string; address: string; instanceId: string | null; released: true }> {
-  const AllocationIds = [allocationId];
-  const { Addresses: [ip] = [] } = await ec2.send(new DescribeAddressesCommand({ AllocationIds }));
+  // By a filter, which finds nothing where the id of a new address would be an error.
+  const Filters = [{ Name: 'allocation-id', Values: [allocationId] }];
+  const { Addresses: [ip] = [] } = await ec2.send(new DescribeAddressesCommand({ Filters }));
   // Outside a default VPC, EC2 refuses to release an address that is associated.
   const { AssociationId } = ip ?? {};
   if (AssociationId) await ec2.send(new DisassociateAddressCommand({ AssociationId }));
@@ -237,17 +256,21 @@ recipe(import.meta, (command) =>
     .argument('[instance-id]', 'the instance (default: the newest one of this cookbook)')
     .option('--allocation-id <id>', 'the address: eipalloc-…')
     .option('--allow-reassociation', 'take the address from another instance')
-    .option('--release', 'release the address of the instance instead')
+    .option('--release', "release the instance's address, or the free one that is named, instead")
     .addOption(yes)
     .action(async (given, { allocationId, release, allowReassociation }) => {
       const ec2 = connect(EC2Client);
-      const instanceId = given ?? (await newestInstance(ec2));
+      // A free address can be released when no instance is there any more.
+      const noneNeeded = (error: Error) => (release && allocationId ? 'the instance' : Promise.reject(error));
+      const instanceId = given ?? (await newestInstance(ec2).catch(noneNeeded));
       const wanted = { instanceId, allocationId, tags: tags() };
       const { own, chosen } = await findIps(ec2, wanted);
       if (release) {
-        if (!own || own !== chosen) throw new Error(`${instanceId} has no such Elastic IP address`);
-        await confirm(`Release ${own.address} of ${instanceId}? Somebody else may get it.`);
-        return print(await releaseIp(ec2, own));
+        const ip = allocationId ? chosen : own;
+        if (!ip || (ip.associationId && ip !== own)) throw new Error(`${instanceId} has no such Elastic IP address`);
+        const named = ip.instanceId ? `${ip.address} of ${ip.instanceId}` : ip.address;
+        await confirm(`Release ${named}? Somebody else may get it.`);
+        return print(await releaseIp(ec2, ip));
       }
       if (!chosen && !local()) await confirm('Allocate an address, for $0.005 an hour until it is released?');
       const result = await elasticIp(ec2, { ...wanted, allowReassociation, signal: interrupted() });

@@ -73,6 +73,18 @@ describe('as a command', () => {
     await ec2().send(new TerminateInstancesCommand({ InstanceIds: [id] }));
   });
 
+  test('a free address that is named is released without an instance; one in use only of its instance', async () => {
+    const [free, busy, id] = [await allocate(paws), await allocate(), await launch()];
+    await associate(id, busy);
+    const release = (options: string) => command(`${options} --release --yes --json`);
+    const released = await release(`--allocation-id ${free}`);
+    expect(JSON.parse(released.stdout)).toMatchObject({ allocationId: free, instanceId: null, released: true });
+    const stderr = 'Error: the instance has no such Elastic IP address\n';
+    expect(await release(`--allocation-id ${busy}`)).toEqual({ code: 1, stdout: '', stderr });
+    expect(await addresses()).toMatchObject([{ AllocationId: busy, InstanceId: id }]);
+    expect(await release(`${id} --allocation-id ${busy}`)).toMatchObject({ code: 0 });
+  });
+
   test('on AWS the price is told and asked about before an address is allocated', async () => {
     const id = await launch();
     const answers = [
@@ -144,6 +156,17 @@ test('what the instance had before is named, and kept', async () => {
   expect(await addresses()).toHaveLength(2);
 });
 
+test('the second address of an instance can be named, too', async () => {
+  const [id, first, second] = [await launch(), await allocate(), await allocate()];
+  // LocalStack lets an instance have two, as EC2 does one with two network interfaces.
+  for (const one of [first, second]) await associate(id, one);
+  for (const allocationId of [first, second]) {
+    expect(await findIps(ec2(), { instanceId: id, allocationId })).toMatchObject({
+      ...{ own: { allocationId }, chosen: { allocationId } },
+    });
+  }
+});
+
 test('an instance that has the address is asked for once more, and nothing but a look is sent', async () => {
   const id = await launch();
   const { allocationId } = await elasticIp(ec2(), { instanceId: id });
@@ -195,6 +218,30 @@ describe('when a step fails, what was allocated is released and the rest is as i
     await expect(elasticIp(client, { instanceId: id })).rejects.toMatchObject({ name: 'TimeoutError' });
     expect(sent.slice(-3)).toEqual(['DescribeAddresses', 'DisassociateAddress', 'ReleaseAddress']);
     expect(await addresses()).toEqual([]);
+  });
+
+  test('a new address that is not known everywhere at once is given all the same, or released', async () => {
+    const id = await launch();
+    const unknown = { error: 'InvalidAllocationID.NotFound', times: 1 };
+    const { client, sent } = withFaults(ec2(), { operation: 'AssociateAddress', ...unknown });
+    const { allocationId } = await elasticIp(client, { instanceId: id });
+    expect(sent.slice(-3)).toEqual(['AllocateAddress', 'AssociateAddress', 'AssociateAddress']);
+    expect(await addresses()).toMatchObject([{ AllocationId: allocationId, InstanceId: id }]);
+
+    const denied = { operation: 'AssociateAddress', error: 'UnauthorizedOperation' };
+    const late = withFaults(ec2(), denied, { operation: 'ReleaseAddress', ...unknown });
+    const failed = elasticIp(late.client, { instanceId: await launch() });
+    await expect(failed).rejects.toThrow(/^UnauthorizedOperation$/);
+    expect(await addresses()).toHaveLength(1);
+    const nobodys = withFaults(ec2());
+    const released = releaseIp(nobodys.client, { allocationId: 'eipalloc-0123456789abcdef0' });
+    await expect(released).rejects.toMatchObject({ name: unknown.error });
+    expect(nobodys.sent).toEqual(['DescribeAddresses', 'ReleaseAddress']);
+    // One that was named and is gone is not asked for again.
+    const named = withFaults(ec2(), { operation: 'AssociateAddress', error: unknown.error });
+    const gone = elasticIp(named.client, { instanceId: await launch(), allocationId: await allocate() });
+    await expect(gone).rejects.toMatchObject({ name: unknown.error });
+    expect(named.sent.filter((one) => one === 'AssociateAddress')).toHaveLength(1);
   });
 
   test('what can not be released is named', async () => {
