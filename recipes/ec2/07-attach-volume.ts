@@ -132,14 +132,28 @@ export async function addVolume(
       }),
     );
     const volumeId = VolumeId as string;
-    made.push({ id: volumeId, remove: () => ec2.send(new DeleteVolumeCommand({ VolumeId })) });
+    const until = `${volumeId} is created`;
+    const created = (more: { seconds?: number; signal?: AbortSignal }) =>
+      waitFor(waitUntilVolumeAvailable, ec2, { VolumeIds: [volumeId] }, { until, onProgress, ...more });
+    let known = false;
+    const remove = async () => {
+      // One that is still being created can't be deleted, and may not even be known yet.
+      if (!known) await created({ seconds: 60 }).catch(() => {});
+      await ec2.send(new DeleteVolumeCommand({ VolumeId })).catch(unlessGone);
+    };
+    made.push({ id: volumeId, remove });
 
-    const created = { until: `${volumeId} is created`, signal, onProgress };
-    await waitFor(waitUntilVolumeAvailable, ec2, { VolumeIds: [volumeId] }, created);
+    // One whose key may not be used is gone after some seconds.
+    await created({ signal });
+    known = true;
     return await attachVolume(ec2, { ...options, volumeId, device });
   } catch (error) {
     throw await undo(made, error, { onProgress });
   }
+}
+
+function unlessGone(error: Error): void {
+  if (error.name !== 'InvalidVolume.NotFound') throw error;
 }
 
 function checkSize(size: number): void {

@@ -196,12 +196,20 @@ export async function restoreVolume(
       }),
     );
     const volumeId = VolumeId as string;
-    const remove = () => ec2.send(new DeleteVolumeCommand({ VolumeId })).catch(unlessGone);
+    const until = `${volumeId} is created`;
+    const created = (more: { seconds?: number; signal?: AbortSignal }) =>
+      waitFor(waitUntilVolumeAvailable, ec2, { VolumeIds: [volumeId] }, { until, onProgress, ...more });
+    let known = false;
+    const remove = async () => {
+      // One that is still being created can't be deleted, and may not even be known yet.
+      if (!known) await created({ seconds: 60 }).catch(() => {});
+      await ec2.send(new DeleteVolumeCommand({ VolumeId })).catch(unlessGone);
+    };
     made.push({ id: volumeId, remove });
 
     // One whose key may not be used is gone after some seconds.
-    const created = { until: `${volumeId} is created`, signal, onProgress };
-    await waitFor(waitUntilVolumeAvailable, ec2, { VolumeIds: [volumeId] }, created);
+    await created({ signal });
+    known = true;
     const attachment = { instanceId, volumeId, device: place.device, signal, onProgress };
     const { device: name, nvmePath } = await attachVolume(ec2, attachment);
     return { snapshotId, startTime: StartTime as Date, volumeId, volumeType, size, instanceId, device: name, nvmePath };

@@ -307,6 +307,31 @@ describe('when a step fails, what was there before is as it was', () => {
     }
   });
 
+  test('an abort while EC2 does not yet know the volume, or is creating it: it is waited for, then deleted', async () => {
+    const [id, before] = [await launch(), await volumes()];
+    const stop = new AbortController();
+    const creating = { Volumes: [{ State: 'creating' }] };
+    const { client, sent } = withFaults(
+      ec2(),
+      { operation: 'CreateVolume', answered: () => stop.abort(new Error('enough')) },
+      { operation: 'DescribeVolumes', error: 'InvalidVolume.NotFound', times: 1 },
+      { operation: 'DescribeVolumes', output: creating, times: 1 },
+    );
+    await expect(addVolume(client, { instanceId: id, size: 1, signal: stop.signal })).rejects.toThrow(/^enough$/);
+    expect(sent.slice(-4)).toEqual(['DescribeVolumes', 'DescribeVolumes', 'DescribeVolumes', 'DeleteVolume']);
+    expect((await volumes()).length).toBe(before.length);
+  });
+
+  test('a volume that EC2 dropped by itself is not named as left', async () => {
+    const { client } = withFaults(
+      ec2(),
+      { operation: 'DescribeVolumes', output: { Volumes: [{ State: 'deleted' }] } },
+      { operation: 'DeleteVolume', error: 'InvalidVolume.NotFound' },
+    );
+    const failed = addVolume(client, { instanceId: await launch(), size: 1 });
+    await expect(failed).rejects.toThrow(/^(?!.*left are).* is created: that will not come any more/);
+  });
+
   test('a volume of yours is detached again and kept; one that was attached before stays attached', async () => {
     const [id, volumeId] = [await launch(), await create()];
     const options = { instanceId: id, volumeId, deleteOnTermination: true };
