@@ -144,7 +144,8 @@ function makeHarmless(text: string): string {
 
 /** `Cloud-init v. 22.2.2 finished at Tue, 24 Nov 2026 09:12:40 +0000. Datasource DataSourceEc2.  Up 12.34 seconds` */
 function findEnd(text: string): Pick<ConsoleOutput, 'cloudInitFinished' | 'uptimeSeconds'> {
-  const ends = text.matchAll(/Cloud-init v\. .* finished at (.+?)\. .*Up (\d+(?:\.\d+)?) seconds/g);
+  // With limits, for whoever writes to the console could make the search take hours.
+  const ends = text.matchAll(/Cloud-init v\. .{1,60} finished at (.{1,160}?)\. .{0,300}Up (\d+(?:\.\d+)?) seconds/g);
   const [, at = '', seconds] = [...ends].at(-1) ?? [];
   // The kernel may have written into the midst of the line.
   return { cloudInitFinished: Date.parse(at) ? new Date(at) : null, uptimeSeconds: seconds ? Number(seconds) : null };
@@ -153,7 +154,7 @@ function findEnd(text: string): Pick<ConsoleOutput, 'cloudInitFinished' | 'uptim
 /** `256 SHA256:… root@ip-10-0-0-1 (ED25519)`, after what the system's logger puts in front; older images have MD5. */
 function findHostKeys(text: string): HostKey[] {
   const [, block = ''] = /BEGIN SSH HOST KEY FINGERPRINTS([\s\S]*?)END SSH HOST KEY FINGERPRINTS/.exec(text) ?? [];
-  const line = /\b(\d+) (SHA256:[\w+/]{43}|(?:MD5:)?(?:[0-9a-f]{2}:){15}[0-9a-f]{2}) .*\((\S+)\)/g;
+  const line = /\b(\d+) (SHA256:[\w+/]{43}|(?:MD5:)?(?:[0-9a-f]{2}:){15}[0-9a-f]{2}) .{0,300}\((\S{1,40})\)/g;
   return Array.from(block.matchAll(line), ([, bits, fingerprint = '', type = '']) => ({
     type,
     bits: Number(bits),
