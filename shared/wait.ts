@@ -21,8 +21,8 @@ interface WaitOptions<Answer> {
 
 /**
  * Waits with one of the SDK's waiters. Describe the thing once yourself first: a waiter takes an error that it
- * does not know, such as one of an id that is not found, for 'not yet' and goes on until the deadline. Only a denial
- * ends the wait here.
+ * does not know, such as one of an id that is not found, for 'not yet' and goes on until the deadline. Only a denial,
+ * or credentials that are no longer good, end the wait here.
  *
  * @param waiter - For example `waitUntilInstanceRunning`.
  * @param client - The client that the waiter asks with.
@@ -33,7 +33,7 @@ interface WaitOptions<Answer> {
  * @param options.onProgress - Called each second with a text for people.
  * @param options.onAnswer - Called with each answer of the service, before the waiter looks at it.
  * @returns The service's last answer, which shows what was waited for.
- * @throws TimeoutError after `seconds`; the signal's reason when it is aborted; what a call was denied with; Error
+ * @throws TimeoutError after `seconds`; the signal's reason when it is aborted; what ended it as above; Error
  *   when what is waited for can't come any more. The SDK's own error is the cause.
  * @see https://docs.aws.amazon.com/sdk-for-javascript/v3/developer-guide/waiters.html
  *
@@ -53,7 +53,7 @@ export async function waitFor<Client extends { send: (...call: never[]) => unkno
   const tell = () => onProgress?.(`waiting until ${until}: ${Math.round((Date.now() - start) / 1000)} s`);
   tell();
   const ticking = setInterval(tell, 1000);
-  // The waiter would ask on until the deadline when it may not ask at all.
+  // The waiter would ask on until the deadline when it may not ask at all, or not any more.
   const denial = new AbortController();
   const send = async (...call: never[]) => {
     try {
@@ -61,7 +61,7 @@ export async function waitFor<Client extends { send: (...call: never[]) => unkno
       onAnswer?.(answer as Answer);
       return answer;
     } catch (error) {
-      if (/denied|unauthorized/i.test((error as Error).name)) denial.abort(error);
+      if (/denied|unauthorized|expired|AuthFailure|ProviderError/i.test((error as Error).name)) denial.abort(error);
       throw error;
     }
   };

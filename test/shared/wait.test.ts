@@ -46,17 +46,20 @@ test('no timer is left after a failure', async () => {
   expect(vi.getTimerCount()).toBe(0);
 });
 
-test('a denial ends the wait at once; other errors of a call are left to the waiter', async () => {
-  const denied = Object.assign(new Error('not you'), { name: 'UnauthorizedOperation' });
+test.each([
+  ...['UnauthorizedOperation', 'AccessDenied', 'AccessDeniedException', 'AuthFailure', 'CredentialsProviderError'],
+  ...['ExpiredToken', 'ExpiredTokenException', 'RequestExpired', 'TokenProviderError'],
+])('%s ends the wait at once; other errors of a call are left to the waiter', async (name) => {
+  const denied = Object.assign(new Error('not you'), { name });
   const missing = Object.assign(new Error('not yet'), { name: 'InvalidInstanceID.NotFound' });
-  const errors = [missing, denied];
+  const errors = [missing, denied, missing];
   const asked = { send: async () => Promise.reject(errors.shift()) };
   const polling = async (settings: { client: typeof asked; abortSignal?: AbortSignal }) => {
-    while (!settings.abortSignal?.aborted) await settings.client.send().catch(() => {});
+    while (errors.length > 0 && !settings.abortSignal?.aborted) await settings.client.send().catch(() => {});
     throw Object.assign(new Error('{}'), { name: 'AbortError' });
   };
   await expect(waitFor(polling, asked, input, { until })).rejects.toBe(denied);
-  expect(errors).toEqual([]);
+  expect(errors).toEqual([missing]);
 });
 
 test('an aborted signal is thrown before anything is asked', async () => {
