@@ -206,12 +206,22 @@ export async function readPublicKey(
 
 /** `ssh-ed25519 AAAA…`, from a key in any format that can be read. */
 function parsePublicKey(text: string, passphrase?: string): string {
-  const key = ssh2.utils.parseKey(text.trim(), passphrase);
+  const key = ssh2.utils.parseKey(fromRfc4716(text.trim()), passphrase);
   if (key instanceof Error) throw new TypeError(`this key can't be read: ${key.message}`);
   if (key.type !== 'ssh-rsa' && key.type !== 'ssh-ed25519') {
     throw new TypeError(`EC2 takes RSA and Ed25519 keys, and this one is ${key.type}`);
   }
   return `${key.type} ${key.getPublicSSH().toString('base64')}`;
+}
+
+/** Makes a line of OpenSSH's of a public key as in RFC 4716, of which ssh2 knows only RSA's. */
+function fromRfc4716(text: string): string {
+  if (!text.startsWith('---- BEGIN SSH2 PUBLIC KEY')) return text;
+  // A backslash goes on with a header in the next line.
+  const lines = text.replace(/\\\r?\n/g, '').split(/\r?\n/);
+  const key = Buffer.from(lines.filter((line) => !/^----|:/.test(line)).join(''), 'base64');
+  // It begins with its type, and that with its length.
+  return key.length < 4 ? text : `${key.subarray(4, 4 + key.readUInt32BE())} ${key.toString('base64')}`;
 }
 
 /** What `ssh-keygen -lf` shows. */

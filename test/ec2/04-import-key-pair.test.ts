@@ -47,7 +47,14 @@ beforeAll(() => {
   generate('locked-pem', '-t', 'rsa', '-b', '2048', '-m', 'PEM', '-N', passphrase);
   const convert = (name: string, format: string) =>
     execFileSync('ssh-keygen', ['-e', '-m', format, '-f', path(name)]).toString();
-  writeFileSync(path('rfc4716'), convert('rsa.pub', 'RFC4716'));
+  for (const type of ['rsa', 'ed25519', 'ecdsa'])
+    writeFileSync(path(`rfc4716-${type}`), convert(`${type}.pub`, 'RFC4716'));
+  const rfc4716 = readFileSync(path('rfc4716-ed25519'), 'utf8');
+  // With a header of two lines, and with line ends as on Windows.
+  const long = rfc4716.replace(/^Comment: /m, 'Subject: a\\\nb\nComment: ').replaceAll('\n', '\r\n');
+  writeFileSync(path('rfc4716-long'), long);
+  writeFileSync(path('rfc4716-cut'), rfc4716.replace(/^AAAA.*$/m, 'AAAAC3Nz'));
+  writeFileSync(path('rfc4716-empty'), rfc4716.replace(/^AAAA.*$/m, ''));
   writeFileSync(path('windows'), readFileSync(path('rsa.pub'), 'utf8').replace('\n', '\r\n'));
   writeFileSync(path('pkcs8'), execFileSync('openssl', ['genpkey', '-algorithm', 'ed25519']));
   writeFileSync(path('letter'), 'Dear sir');
@@ -56,7 +63,8 @@ beforeAll(() => {
 
 test('every kind of file gives the public key that ssh-keygen has of it', async () => {
   for (const [name, key] of Object.entries({
-    ...{ ed25519: 'ed25519', 'ed25519.pub': 'ed25519', rsa: 'rsa', 'rsa.pub': 'rsa', rfc4716: 'rsa', windows: 'rsa' },
+    ...{ ed25519: 'ed25519', 'ed25519.pub': 'ed25519', rsa: 'rsa', 'rsa.pub': 'rsa', windows: 'rsa' },
+    ...{ 'rfc4716-rsa': 'rsa', 'rfc4716-ed25519': 'ed25519', 'rfc4716-long': 'ed25519' },
     ...{ locked: 'locked', 'locked.pub': 'locked', 'locked-pem': 'locked-pem' },
   })) {
     let asked = 0;
@@ -72,6 +80,11 @@ test('every kind of file gives the public key that ssh-keygen has of it', async 
 test('a file that has no key for EC2 and a passphrase that is wrong or missing are told apart', async () => {
   for (const [name, words] of Object.entries({
     ...{ ecdsa: 'this one is ecdsa-sha2-nistp256', letter: 'Unsupported key format', empty: 'Unsupported key format' },
+    ...{
+      'rfc4716-ecdsa': 'this one is ecdsa-sha2-nistp256',
+      'rfc4716-cut': "can't be read",
+      'rfc4716-empty': "can't be",
+    },
     ...{ pkcs8: 'Unsupported key format', '.': 'EISDIR', missing: 'ENOENT', locked: 'has a passphrase' },
   })) {
     const error = await readPublicKey(path(name)).catch((error) => error);
