@@ -11,7 +11,8 @@
  * ## Discussion
  * You can go on using the volume: the snapshot has what was on it when the call was answered, however long the copying
  * takes. That is minutes to hours for the first snapshot; later ones copy what has changed. If you press Ctrl-C, or
- * the wait fails, at the latest after a day, EC2 goes on copying: the error names the snapshots.
+ * the wait fails, at the latest after a day, EC2 goes on copying: the error names the snapshots. Only a connection that
+ * breaks during the call itself can leave snapshots whose ids you never got: 1.14 finds them by their tag.
  *
  * A snapshot is like the disk of a machine that lost power (crash-consistent): what programs and the file system
  * still held in memory is not in it. Journaling file systems and databases recover from that, if all their volumes
@@ -96,7 +97,7 @@ interface Options {
  * @param options.signal - Ends the wait; EC2 completes the snapshot all the same.
  * @param options.onProgress - Called with a text for people.
  * @returns The snapshot, complete.
- * @throws The SDK's error. If there is a snapshot already, its message names it.
+ * @throws The SDK's error. If the snapshot's id is known, its message names it.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateSnapshot.html
  *
  * @example
@@ -131,7 +132,7 @@ export async function backUpVolume(
  * @param options.signal - Ends the wait; EC2 completes the snapshots all the same.
  * @param options.onProgress - Called with a text for people.
  * @returns The snapshots, complete.
- * @throws The SDK's error. If there are snapshots already, its message names them.
+ * @throws The SDK's error. If their ids are known, its message names them.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateSnapshots.html
  *
  * @example
