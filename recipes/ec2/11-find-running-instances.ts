@@ -19,9 +19,10 @@
  * `launched` is when one was last started, not when it was made. With `--state stopped` you see those that cost no
  * hours but whose volumes cost on.
  *
- * **Profiles.** `new EC2Client({ profile })` takes keys and region of the profile but not its `endpoint_url`, which
- * `findEndpoint` reads. All clients of an account share the credentials of the first. Otherwise a profile that assumes
- * a role would call STS, and perhaps ask for an MFA code, once for every region.
+ * **Profiles.** `new EC2Client({ profile })` takes keys and region of the profile but the `endpoint_url` of the default
+ * one. So give it what `findEndpoint` returns, too: the profile's own, and that the other is ignored. All clients of an
+ * account share the credentials of the first. Otherwise a profile that assumes a role would call STS, and perhaps ask
+ * for an MFA code, once for every region.
  *
  * @before npx tsx recipes/ec2/01-launch-instance.ts --local
  * @run npx tsx recipes/ec2/11-find-running-instances.ts --regions us-east-1,eu-west-1 --local
@@ -94,8 +95,10 @@ const allStates = ['pending', 'running', 'shutting-down', 'terminated', 'stoppin
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstances.html
  *
  * @example
- * const accounts = { profiles: ['dev', 'prod'] };
- * const { instances, problems } = await findRunningInstances((settings) => new EC2Client(settings), accounts);
+ * const { instances, problems } = await findRunningInstances(
+ *   async (settings) => new EC2Client({ ...settings, ...(await findEndpoint(settings.profile)) }),
+ *   { profiles: ['dev', 'prod'] },
+ * );
  * if (problems.length > 0) console.log(problems);
  * for (const { account, region, instanceId } of instances) console.log(account, region, instanceId);
  */
@@ -151,7 +154,7 @@ export async function findRunningInstances(
   const ofAccount = async (profile?: string) => {
     const home = await clientFor({ profile });
     const { credentials } = home.config;
-    const places = regions ?? (await attempt({ profile }, findEnabledRegions(home))).sort();
+    const places = regions ?? (await attempt({ profile }, findEnabledRegions(home, { signal }))).sort();
     const ofRegion = async (region: string) => {
       const ec2 = await clientFor({ profile, region, credentials });
       const found = await attempt({ profile, region }, list(ec2, { region, Filters, signal }));
@@ -194,33 +197,44 @@ async function list(
 }
 
 /**
- * Finds where EC2 is for a profile that has an `endpoint_url`, which a client that is given a profile ignores.
+ * Finds where EC2 is for a profile: a client that is given one takes the `endpoint_url` of the default profile.
  *
  * @param profile - Name of a profile in `~/.aws`. Without one there is nothing to find: the client looks itself.
- * @returns The URL for `endpoint`; undefined where it is AWS. Variables such as AWS_ENDPOINT_URL beat the file.
+ * @returns Settings for the client. The endpoint is undefined where it is AWS. Variables such as AWS_ENDPOINT_URL beat
+ *   the file.
  * @throws RangeError when there is no such profile: a client would look for other credentials without a word.
  * @see https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
  *
  * @example
- * const ec2 = new EC2Client({ profile: 'my-cloud', endpoint: await findEndpoint('my-cloud') });
+ * const ec2 = new EC2Client({ profile: 'my-cloud', ...(await findEndpoint('my-cloud')) });
  * console.log(await ec2.config.region());
  */
-export async function findEndpoint(profile?: string): Promise<string | undefined> {
-  if (profile === undefined) return undefined;
+export async function findEndpoint(
+  profile?: string,
+): Promise<{ endpoint: string | undefined; ignoreConfiguredEndpointUrls: boolean }> {
+  if (profile === undefined) return { endpoint: undefined, ignoreConfiguredEndpointUrls: false };
   const { configFile, credentialsFile } = await loadSharedConfigFiles();
   if (!{ ...configFile, ...credentialsFile }[profile])
     throw new RangeError(`there is no profile "${profile}" in ~/.aws`);
-  const load = loadConfig<string>(
+  const ignored = loadConfig<string>(
     {
-      environmentVariableSelector: (env) =>
-        env.AWS_IGNORE_CONFIGURED_ENDPOINT_URLS === 'true' ? '' : env.AWS_ENDPOINT_URL_EC2 || env.AWS_ENDPOINT_URL,
+      environmentVariableSelector: (env) => env.AWS_IGNORE_CONFIGURED_ENDPOINT_URLS,
+      configFileSelector: ({ ignore_configured_endpoint_urls }) => ignore_configured_endpoint_urls,
+      default: 'false',
+    },
+    { profile },
+  );
+  const url = loadConfig<string>(
+    {
+      environmentVariableSelector: (env) => env.AWS_ENDPOINT_URL_EC2 || env.AWS_ENDPOINT_URL,
       configFileSelector: ({ services, endpoint_url: general }, file) =>
         file?.[`services.${services}`]?.['ec2.endpoint_url'] ?? general,
       default: '',
     },
     { profile },
   );
-  return (await load()) || undefined;
+  const endpoint = (await ignored()) === 'true' ? undefined : (await url()) || undefined;
+  return { endpoint, ignoreConfiguredEndpointUrls: true };
 }
 
 // ---- command line: leave out when copying ----
@@ -238,7 +252,7 @@ recipe(import.meta, (command) =>
       for (const name of profiles === undefined ? [] : ['ACCESS_KEY_ID', 'SECRET_ACCESS_KEY', 'SESSION_TOKEN'])
         delete process.env[`AWS_${name}`];
       const clientFor = async (settings: ClientSettings) =>
-        connect(EC2Client, { ...settings, endpoint: await findEndpoint(settings.profile) });
+        connect(EC2Client, { ...settings, ...(await findEndpoint(settings.profile)) });
       const [, key = '', value = null] = /^([^=]*)(?:=(.*))?$/s.exec(tag ?? '') ?? [];
       const which = { profiles: profiles?.split(','), regions: regions?.split(','), states: state.split(',') };
       const more = { tags: tag === undefined ? {} : { [key]: value }, signal: interrupted(), onProgress: progress };

@@ -137,6 +137,7 @@ export async function findTagged(
  * The regions that the account may use.
  *
  * @param ec2 - A client of any region.
+ * @param options.signal - Aborts it.
  * @returns Names of regions: `eu-west-1`.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeRegions.html
  *
@@ -145,9 +146,9 @@ export async function findTagged(
  * const regions = await findEnabledRegions(ec2);
  * console.log(regions.join(', '));
  */
-export async function findEnabledRegions(ec2: EC2Client): Promise<string[]> {
+export async function findEnabledRegions(ec2: EC2Client, { signal }: { signal?: AbortSignal } = {}): Promise<string[]> {
   const Filters = [{ Name: 'opt-in-status', Values: ['opt-in-not-required', 'opted-in'] }];
-  const { Regions = [] } = await ec2.send(new DescribeRegionsCommand({ Filters }));
+  const { Regions = [] } = await ec2.send(new DescribeRegionsCommand({ Filters }), { abortSignal: signal });
   return Regions.map(({ RegionName }) => RegionName as string);
 }
 

@@ -228,19 +228,37 @@ test('where EC2 is for a profile: its services, its endpoint_url, and variables 
   writeFileSync(
     path,
     `[profile plain]\nregion = eu-west-1\n[profile own]\nendpoint_url = http://own\n[profile parts]\nservices = s
-endpoint_url = http://rest\n[services s]\nec2 =\n  endpoint_url = http://part\ns3 =\n  endpoint_url = http://s3\n`,
+endpoint_url = http://rest\n[profile aws]\nendpoint_url = http://aws\nignore_configured_endpoint_urls = true
+[services s]\nec2 =\n  endpoint_url = http://part\ns3 =\n  endpoint_url = http://s3\n`,
   );
   vi.stubEnv('AWS_CONFIG_FILE', path);
   vi.stubEnv('AWS_SHARED_CREDENTIALS_FILE', '/dev/null');
-  const endpoints = () => Promise.all(['plain', 'own', 'parts'].map(findEndpoint));
-  expect(await endpoints()).toEqual([undefined, 'http://own', 'http://part']);
+  const endpoints = async () => {
+    const found = await Promise.all(['plain', 'own', 'parts', 'aws'].map(findEndpoint));
+    return found.map(({ endpoint }) => endpoint);
+  };
+  expect(await endpoints()).toEqual([undefined, 'http://own', 'http://part', undefined]);
   await expect(findEndpoint('onw')).rejects.toThrow('there is no profile "onw"');
   vi.stubEnv('AWS_ENDPOINT_URL', 'http://all');
-  expect(await endpoints()).toEqual(['http://all', 'http://all', 'http://all']);
+  expect(await endpoints()).toEqual(['http://all', 'http://all', 'http://all', undefined]);
   vi.stubEnv('AWS_ENDPOINT_URL_EC2', 'http://ec2');
-  expect(await findEndpoint('own')).toBe('http://ec2');
+  expect(await findEndpoint('own')).toEqual({ endpoint: 'http://ec2', ignoreConfiguredEndpointUrls: true });
+  expect(await findEndpoint()).toEqual({ endpoint: undefined, ignoreConfiguredEndpointUrls: false });
+  // As --endpoint-url sets it, against what the file says.
+  vi.stubEnv('AWS_IGNORE_CONFIGURED_ENDPOINT_URLS', 'false');
+  expect((await findEndpoint('aws')).endpoint).toBe('http://ec2');
   vi.stubEnv('AWS_IGNORE_CONFIGURED_ENDPOINT_URLS', 'true');
-  expect(await endpoints()).toEqual([undefined, undefined, undefined]);
+  expect(await endpoints()).toEqual([undefined, undefined, undefined, undefined]);
+});
+
+test("a profile without an endpoint goes to AWS, not to the default profile's server", async () => {
+  const { url, seen } = await regionProxy(() => ({}));
+  const keys = `region = us-east-1\naws_access_key_id = ${account}\naws_secret_access_key = test\n`;
+  writeFileSync(`${folder}/two`, `[default]\nendpoint_url = ${url}\n${keys}[profile prod]\n${keys}`);
+  const settings = { env: { ...env, AWS_CONFIG_FILE: `${folder}/two` } };
+  const result = await run(`${command} --profiles prod --regions us-east-1`, settings);
+  expect(result).toMatchObject({ code: 1, stderr: expect.stringContaining('connection to ec2.us-east-1.amazonaws') });
+  expect(seen).toEqual([]);
 });
 
 test('wrong states, regions, tags and profiles are refused before anything is sent', async () => {
@@ -261,6 +279,18 @@ test('wrong states, regions, tags and profiles are refused before anything is se
   ]);
   for (const result of results) expect(result).toMatchObject({ code: 2, stdout: '' });
   expect(results[3]?.stderr).toContain('there is no profile "nobody" in ~/.aws');
+});
+
+test('Ctrl-C and --timeout end the listing of regions, too', async () => {
+  const { url, seen } = await regionProxy(() => ({ delay: 600_000 }));
+  const faults = [{ operation: 'ec2:DescribeRegions', signal: 'SIGINT' as const }];
+  const [stopped, late] = await Promise.all([
+    run(`${command} --endpoint-url ${url}`, { env, faults }),
+    run(`${command} --endpoint-url ${url} --timeout 5`, { env }),
+  ]);
+  expect(stopped).toEqual({ code: 130, stdout: '', stderr: 'Interrupted.\n' });
+  expect(late).toEqual({ code: 1, stdout: '', stderr: 'Gave up after 5 s (--timeout).\n' });
+  expect(seen.map(({ action }) => action)).not.toContain('DescribeInstances');
 });
 
 test('Ctrl-C ends at once with 130 and no list', async () => {
