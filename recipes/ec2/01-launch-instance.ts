@@ -226,7 +226,7 @@ export async function launchInstance(
       imageId: image.imageId,
       instanceType,
       address,
-      sshCommand: address && `ssh -i ${keyFile} ec2-user@${address}`,
+      sshCommand: address && `ssh -i ${/\s/.test(keyFile) ? `"${keyFile}"` : keyFile} ec2-user@${address}`,
       made: made.map(({ id }) => id).filter((id) => id !== keyFile),
     };
   } catch (error) {

@@ -59,6 +59,11 @@ test('a second run launches another, with the same key and group, and made is on
   expect(await rules('paws')).toEqual(['203.0.113.9/32']);
 });
 
+test('the command to log in is right for a key file with a space in its path, too', async () => {
+  const { sshCommand, address } = JSON.parse((await launch("--key-name spaced --key-file 'my key.pem'")).stdout);
+  expect(sshCommand).toBe(`ssh -i "my key.pem" ec2-user@${address}`);
+});
+
 test('a subnet of your own is used, with a group of its VPC', async () => {
   const { Vpc } = await ec2().send(new CreateVpcCommand({ CidrBlock: '10.9.0.0/16' }));
   const { Subnet } = await ec2().send(new CreateSubnetCommand({ VpcId: Vpc?.VpcId, CidrBlock: '10.9.1.0/24' }));
