@@ -254,7 +254,7 @@ function withDeleteOnTermination(mapping: BlockDeviceMapping, value: boolean): B
 
 function toTagSpecifications({ settings }: LaunchSettings, tags: Record<string, string>) {
   const Tags = Object.entries(tags).map(([Key, Value]) => ({ Key, Value }));
-  const own = settings.TagSpecifications?.[0]?.Tags?.filter(({ Key = '' }) => !(Key in tags)) ?? [];
+  const own = settings.TagSpecifications?.[0]?.Tags?.filter(({ Key = '' }) => !Object.hasOwn(tags, Key)) ?? [];
   const specifications = [
     { ResourceType: 'instance' as const, Tags: [...own, ...Tags] },
     { ResourceType: 'volume' as const, Tags },

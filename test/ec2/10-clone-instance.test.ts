@@ -175,6 +175,17 @@ test('without data volumes the clone has none, not even those of the image, and 
   expect(result.differences).toEqual(expect.arrayContaining(['/dev/sdf: left out', '/dev/sdg: left out']));
 });
 
+test('no tag of the original is lost but one that is given anew', async () => {
+  const Tags = ['constructor', 'team'].map((Key) => ({ Key, Value: 'old' }));
+  const TagSpecifications = [{ ResourceType: 'instance' as const, Tags }];
+  const instanceId = await launch({ BlockDeviceMappings: [root], TagSpecifications });
+  const { input } = await launched(instanceId, { tags: { team: 'new' } });
+  expect(input.TagSpecifications[0].Tags).toEqual([
+    { Key: 'constructor', Value: 'old' },
+    { Key: 'team', Value: 'new' },
+  ]);
+});
+
 test('with an image of your own the root volume is that of the image, under its name', async () => {
   const instanceId = await launch({ BlockDeviceMappings: [root] });
   const { ImageId } = await ec2().send(
