@@ -23,7 +23,6 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
 import { base64, combineCrc32 } from '../../recipes/s3/13-helpers/crc32.ts';
 import { openFile } from '../../recipes/s3/13-helpers/source-file.ts';
-import { tryAgain } from '../../recipes/s3/13-helpers/try-again.ts';
 import { choosePartSize, listParts, uploadParts } from '../../recipes/s3/13-helpers/upload-parts.ts';
 import { abortUploads, uploadLargeObject } from '../../recipes/s3/13-upload-large-object.ts';
 import { withFaults } from '../faults.ts';
@@ -801,20 +800,6 @@ test('in the place of an object with a key of its own (SSE-C) a file goes in par
   await s3().send(new PutObjectCommand({ Bucket: bucket, Key: 'secret', Body: 'former', ...secret }));
   expect(await uploadLargeObject(s3(), { file, bucket, key: 'secret', partSize })).toMatchObject({ parts: 3, kept: 0 });
   expect(await seen(s3(), 'secret')).toMatchObject({ sha: sha(body) });
-});
-
-test('what lacks credentials or a region is told at once', async () => {
-  const command = `npx tsx ${recipe} ${await fileOf('small.txt', Buffer.from('small'))} s3://paws-example-own/small`;
-  const none = { AWS_ACCESS_KEY_ID: '', AWS_EC2_METADATA_DISABLED: 'true' };
-  const keys = { AWS_ACCESS_KEY_ID: 'test', AWS_SECRET_ACCESS_KEY: 'test' };
-  // Trying again would take longer than that.
-  const asked = [{ ...none, AWS_REGION: 'us-east-1' }, keys].map((env) => run(`${command} --timeout 5`, { env }));
-  const [unsigned, nowhere] = await Promise.all(asked);
-  expect(unsigned).toMatchObject({ code: 1, stderr: expect.stringContaining('No credentials were found') });
-  expect(nowhere).toMatchObject({ code: 1, stderr: expect.stringContaining('Region is missing') });
-  const send = vi.fn().mockRejectedValue(Object.assign(new Error('none'), { name: 'CredentialsProviderError' }));
-  await expect(tryAgain(send, { tries: 2 })).rejects.toThrow('none');
-  expect(send).toHaveBeenCalledTimes(1);
 });
 
 test('a file is read through a buffer of any size', async () => {
