@@ -121,9 +121,9 @@ export function s3Prefix(uri: string): { bucket: string; prefix: string } {
   return { bucket, prefix };
 }
 
-/** Takes an argument that is the name of a bucket, for those to whom `s3://BUCKET` would be no other. */
+/** Takes an argument that is a bucket's name alone: `s3://BUCKET` and an empty variable are wrong usage. */
 export function bucketName(name: string): string {
-  if (!/^[^/\s]+$/.test(name)) throw new InvalidArgumentError('It is the name of a bucket, without s3://.');
+  if (!/^[^/\s]+$/.test(name)) throw new InvalidArgumentError('It takes the name of a bucket, without s3://.');
   return name;
 }
 

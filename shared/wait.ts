@@ -33,8 +33,9 @@ interface WaitOptions<Answer> {
  * @param options.onProgress - Called each second with a text for people.
  * @param options.onAnswer - Called with each answer of the service, before the waiter looks at it.
  * @returns The service's last answer, which shows what was waited for.
- * @throws TimeoutError after `seconds`; the signal's reason when it is aborted; what ended it as above; Error
- *   when what is waited for can't come any more. The SDK's own error is the cause.
+ * @throws TimeoutError after `seconds`; the signal's reason when it is aborted; the error of a call that was
+ *   denied or had no good credentials; Error when what is waited for can't come any more. The SDK's own error is the
+ *   cause.
  * @see https://docs.aws.amazon.com/sdk-for-javascript/v3/developer-guide/waiters.html
  *
  * @example
@@ -55,13 +56,18 @@ export async function waitFor<Client extends { send: (...call: never[]) => unkno
   const ticking = setInterval(tell, 1000);
   // The waiter would ask on until the deadline when it may not ask at all, or not any more.
   const denial = new AbortController();
+  let lapses = 0;
   const send = async (...call: never[]) => {
     try {
       const answer = await client.send(...call);
+      lapses = 0;
       onAnswer?.(answer as Answer);
       return answer;
     } catch (error) {
-      if (/denied|unauthorized|expired|AuthFailure|ProviderError/i.test((error as Error).name)) denial.abort(error);
+      const { name } = error as Error;
+      // A provider of credentials that fails once may do better the next time.
+      const isOver = /ProviderError$/.test(name) ? ++lapses > 2 : /denied|unauthorized|expired|AuthFailure/i.test(name);
+      if (isOver) denial.abort(error);
       throw error;
     }
   };

@@ -12,8 +12,8 @@
  *
  * ## Discussion
  * If a step fails, or you press Ctrl-C, what this run made is removed again, and what was there before is as it
- * was. What can't be removed is named. Only a connection that breaks during the launch itself, or a process that is
- * killed, can leave an instance whose id you never got: with tags, 1.14 finds it.
+ * was. What can't be removed is named. Only a connection that breaks during the launch itself, or `kill -9`,
+ * can leave an instance whose id you never got: with tags, 1.14 finds it.
  *
  * Each run launches one more instance, with the key pair and the security group of the run before. From a new
  * address it adds a rule to the group; old rules stay. The undo command leaves the key file.
@@ -226,7 +226,7 @@ export async function launchInstance(
       imageId: image.imageId,
       instanceType,
       address,
-      sshCommand: address && `ssh -i ${/\s/.test(keyFile) ? `"${keyFile}"` : keyFile} ec2-user@${address}`,
+      sshCommand: address && `ssh -i ${quoted(keyFile)} ec2-user@${address}`,
       made: made.map(({ id }) => id).filter((id) => id !== keyFile),
     };
   } catch (error) {
@@ -238,6 +238,11 @@ export async function launchInstance(
 async function findVpc(ec2: EC2Client, subnetId: string): Promise<string> {
   const { Subnets = [] } = await ec2.send(new DescribeSubnetsCommand({ SubnetIds: [subnetId] }));
   return Subnets[0]?.VpcId as string;
+}
+
+/** As a shell takes it, that of Windows too. */
+function quoted(path: string): string {
+  return /^[\w@%+=:,./\\~-]+$/.test(path) ? path : `"${path.replace(/["$`]/g, '\\$&')}"`;
 }
 
 // ---- command line: leave out when copying ----

@@ -15,8 +15,8 @@
  *
  * To replace means to delete and to import, and for a moment the region has no key pair of that name: launches fail
  * then with `InvalidKeyPair.NotFound`. The new one has the tags of the old, and another id. If EC2 refuses it, the old
- * key is imported again; if that fails too, the report says so. Ctrl-C waits for replacements that have begun; what is
- * killed may leave a region without either: run it again. To go back, you need the old public key, which EC2 forgets.
+ * key is imported again; if that fails too, the report says so. Ctrl-C waits for replacements that have begun; `kill -9`
+ * may leave a region without either: run it again. To go back, you need the old public key, which EC2 forgets.
  *
  * Instances that run keep the key that they were launched with, replaced or not. A region that you enable later has
  * no key pairs: run it again. The undo deletes all that this recipe ever added, of any name; without `--yes` it asks.

@@ -144,7 +144,10 @@ export async function addVolume(
     made.push({ id: volumeId, remove });
 
     // One whose key may not be used is gone after some seconds.
-    await created({ signal });
+    await created({ signal }).catch((error: Error) => {
+      known = error.name === 'TimeoutError';
+      throw error;
+    });
     known = true;
     return await attachVolume(ec2, { ...options, volumeId, device });
   } catch (error) {

@@ -208,7 +208,10 @@ export async function restoreVolume(
     made.push({ id: volumeId, remove });
 
     // One whose key may not be used is gone after some seconds.
-    await created({ signal });
+    await created({ signal }).catch((error: Error) => {
+      known = error.name === 'TimeoutError';
+      throw error;
+    });
     known = true;
     const attachment = { instanceId, volumeId, device: place.device, signal, onProgress };
     const { device: name, nvmePath } = await attachVolume(ec2, attachment);

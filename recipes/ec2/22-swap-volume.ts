@@ -13,7 +13,7 @@
  * If a step fails, or the instance does not come up with the new volume, or you press Ctrl-C, all is put back: the
  * old volume in its place, the new one where it was, the instance running again. That takes minutes, too. What can't
  * be put back is named. EC2's permissions are tried by dry runs before the instance is stopped, those on a KMS key are
- * not. A process that is killed, or a second Ctrl-C, leaves things half-way: 2.7 attaches a volume (`--volume-id`),
+ * not. `kill -9`, or a second Ctrl-C, leaves things half-way: 2.7 attaches a volume (`--volume-id`),
  * 2.20 starts an instance.
  *
  * Stopping ends what runs on the instance. What is on its instance store is lost, and its public address changes

@@ -181,7 +181,7 @@ export async function readLaunchSettings(
         Groups: primary?.Groups?.map(({ GroupId }) => GroupId as string),
         // A stopped instance has no public address, and doesn't tell whether it had one: then the subnet decides.
         AssociatePublicIpAddress: state === 'running' ? instance.PublicIpAddress !== undefined : undefined,
-        SecondaryPrivateIpAddressCount: (primary?.PrivateIpAddresses?.length ?? 1) - 1 || undefined,
+        SecondaryPrivateIpAddressCount: (primary?.PrivateIpAddresses ?? []).slice(1).length || undefined,
         Ipv6AddressCount: primary?.Ipv6Addresses?.length || undefined,
         InterfaceType: primary?.InterfaceType === 'efa' ? 'efa' : undefined,
       },

@@ -32,8 +32,9 @@
  * VPC endpoint. What the source has can be read only by a client of its region: 3.2 finds it. A KMS key is of one
  * region: elsewhere name another by `--kms-key-id`. KMS needs `kms:Decrypt` for both keys and `kms:GenerateDataKey` for
  * the copy's. Objects encrypted with a key of your own (SSE-C) are refused. Archived ones (GLACIER, DEEP_ARCHIVE) must
- * be restored first, and their copy goes back to the archive unless `--storage-class` names another. Metadata that S3
- * does not show (3.4) come along only where nothing is changed and nothing copied in parts.
+ * be restored first, and their copy goes back to the archive unless `--storage-class` names another. An object with
+ * metadata that S3 does not show (3.4) is refused where something is changed or it is copied in parts;
+ * `--no-metadata` leaves all metadata out.
  *
  * A `?`, `+` or `%` in a key is the classic trap: the SDK does not encode `CopySource`. Here every key works, and a
  * version is named by an option, since `?versionId=` can be part of a key.
@@ -135,7 +136,8 @@ const GiB = 2 ** 30;
  * @returns The copy, and how it was compared.
  * @throws RangeError when the copy would be the object itself, unchanged, for an empty option, parts that S3 refuses, a
  *   concurrency below 1, or a KMS key of another region; NotFound; PreconditionFailed when either object was overwritten
- *   meanwhile; InvalidObjectState when it is archived. The message says so where the object is copied all the same.
+ *   meanwhile; InvalidObjectState when it is archived; Error when metadata that S3 does not show would be lost. The
+ *   message says so where the object is copied all the same.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
  *
  * @example

@@ -14,7 +14,8 @@
  * bucket of its own. Listing stays forbidden. What is hidden is not uploaded (`.git`, `.env`, but `.well-known` too),
  * nor what a symbolic link leads to. A file that is there already with the same bytes is not sent again and keeps its
  * type. What you have deleted stays in the bucket, and so, billed, does what is replaced, if the bucket keeps versions.
- * The bucket is opened last: if anything fails, it is as closed as before. Killed, run it again before `--off`.
+ * The bucket is opened last: if anything fails, it is as closed as before. `--off` finds only what
+ * was finished: if a run was killed, run it again first.
  *
  * The policy that is there is kept, with one statement `PawsStaticWebsite` more. Block Public Access of the account or
  * the organization counts more than the bucket's, and often is on: then S3 answers `AccessDenied` here, or, where only

@@ -36,7 +36,7 @@
  *   bucket     paws-example
  *   prefix     site/
  *   uploaded   4
- *   size       6.53 KiB
+ *   size       6.96 KiB
  *   unchanged  0
  *   deleted    0
  *   failed     -
@@ -215,15 +215,15 @@ export async function syncDirectory(
 async function listFiles(directory: string, prefix: string) {
   const [names, links] = [[] as string[], [] as string[]];
   const failed: SyncedDirectory['failed'] = [];
-  const walk = async (folder: string) => {
-    const entries = await readdir(join(directory, folder), { withFileTypes: true }).catch(({ code }) => {
+  const walk = async (folder: string, path = directory) => {
+    const entries = await readdir(path, { withFileTypes: true }).catch(({ code }) => {
       if (!folder) throw new RangeError(`the directory ${directory} can't be read (${code})`);
       failed.push({ key: prefix + folder, reason: `the folder can't be read (${code})` });
       return [];
     });
     for (const entry of entries.filter(({ name }) => !isHidden(name))) {
       const name = folder + entry.name;
-      if (entry.isDirectory()) await walk(`${name}/`);
+      if (entry.isDirectory()) await walk(`${name}/`, join(directory, name));
       else if (entry.isSymbolicLink()) links.push(prefix + name);
       else if (entry.isFile()) names.push(name);
     }

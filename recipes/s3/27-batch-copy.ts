@@ -146,8 +146,8 @@ export async function createCopyJob(
  * @param options.signal - Ends the watching, not the job.
  * @param options.onProgress - Called with a text for people each time.
  * @returns How it ended, and what failed.
- * @throws NotFoundException when there is no such job; Error with S3's reason when the job as a whole failed, or
- *   when it waits to be confirmed; what its report can't be read for, with how it ended.
+ * @throws NotFoundException when there is no such job; Error with S3's reason when the job as a whole failed, or when
+ *   it waits to be confirmed; S3's error when the report can't be read: the message tells how the job ended.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_control_DescribeJob.html
  *
  * @example
@@ -205,9 +205,9 @@ export async function batchCopy(
       await setTimeout(seconds * 1000, undefined, { signal });
     }
   } catch (cause) {
-    const { name, message } = (signal?.aborted ? signal.reason : cause) as Error;
-    const told = `${message.replace(/\.$/, '')}. The job is ${jobId}${ended}.`;
-    throw Object.assign(new Error(told, { cause }), { name });
+    const why = signal?.aborted ? signal.reason : cause;
+    const told = `${`${why?.message ?? why}`.replace(/\.$/, '')}. The job is ${jobId}${ended}.`;
+    throw Object.assign(new Error(told, { cause }), { name: why?.name ?? 'AbortError' });
   }
 }
 
@@ -230,7 +230,7 @@ async function inventoryOf(s3: S3Client, { bucket, prefix: key }: Place, bucketA
   };
 }
 
-/** The first ten lines of a job's report: bucket, key, version, status, HTTP status, error code and message. */
+/** The first ten lines of a job's report: bucket, key, version, status, HTTP status and error code in any order, message. */
 async function readReport(
   s3: S3Client,
   { bucket, prefix, signal }: Place & { signal?: AbortSignal },

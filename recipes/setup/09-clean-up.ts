@@ -172,16 +172,16 @@ recipe(import.meta, (command) =>
     .option('--all-regions', 'look in every region that the account has enabled')
     .addOption(yes)
     .action(async (targets, { madeBy: value, all, allRegions }) => {
-      const ways = [targets.length > 0, value, all].filter(Boolean).length;
-      if (ways !== 1) throw new TypeError('name targets, or give --made-by or --all');
+      if ([targets.length > 0, value, all].filter(Boolean).length !== 1)
+        throw new TypeError('name targets, or give --made-by or --all');
       if (targets.length > 0 && allRegions) throw new TypeError('--all-regions goes with --made-by or --all');
       const ec2 = connect(EC2Client);
       const region = await ec2.config.region();
       const regions = allRegions ? await findEnabledRegions(ec2) : [region];
       const named = targets.map((id) => ({ id, region }));
       const resources = all || value ? await findTagged(connect, { key: 'paws', value, regions }) : named;
-      // Where a bucket is that somebody names is not known, and a role is nowhere.
-      const place = (one: Resource) => (targets[0] && /^s3:|:iam::/.test(one.id) ? '' : ` in ${regionOf(one)}`);
+      const placeless = targets[0] ? /^s3:|:iam::/ : /:iam::/; // a role, and a bucket that was only named
+      const place = (one: Resource) => (placeless.test(one.id) ? '' : ` in ${regionOf(one)}`);
       const list = resources.map((one) => `  ${one.id}${place(one)}, ${kindOf(one.id).cost}\n`).join('');
       if (list) await confirm(`${list}Delete these for good?`);
       const outcomes = await cleanUp(connect, { resources, signal: interrupted(), onProgress: progress });

@@ -103,14 +103,14 @@ test('the last boot counts for the end, the first for host keys; other fingerpri
 });
 
 test('64 KB that are made to hold up the search are read at once', async () => {
-  const start = performance.now();
+  const start = process.cpuUsage();
   const key = `1 SHA256:${'x'.repeat(43)} `;
   for (const part of ['Cloud-init v. 1 finished at x. ', 'Cloud-init v.  finished at . . . ', key]) {
     const end = part === key ? '('.repeat(32_000) : '';
     const half = part.repeat((part === key ? 32_000 : 64_000) / part.length);
     expect(await get(block(`${half}${end}`))).toMatchObject({ uptimeSeconds: null, hostKeys: [] });
   }
-  expect(performance.now() - start).toBeLessThan(10_000);
+  expect(process.cpuUsage(start).user).toBeLessThan(10_000_000);
 });
 
 test('an end that something else is written into is none', async () => {

@@ -1,11 +1,11 @@
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { appendFileSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import type { EC2Client, Instance } from '@aws-sdk/client-ec2';
-import { afterAll, beforeAll, expect, test as testAlways } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test as testAlways } from 'vitest';
 import { runCommand } from '../../recipes/ec2/19-run-command.ts';
 import { testRecipe } from '../harness.ts';
 import { freePort } from '../program.ts';
@@ -190,16 +190,16 @@ test('a machine that boots is waited for, and gets the command once', async () =
 });
 
 test('a host key taken on trust by an attempt that failed is not told to be known', async () => {
-  const port = await freePort();
   const knownHosts = join(folder, 'cut');
   writeFileSync(knownHosts, '');
   let cut = 0;
   // The first connection breaks once the key is written, before the log-in.
-  const server = await standIn(port, (socket) => {
+  const server = await standIn(0, (socket) => {
     if (cut === 0 && readFileSync(knownHosts, 'utf8') && ++cut) socket.destroy();
   });
+  onTestFinished(() => void server.close());
+  const { port } = server.address() as AddressInfo;
   const result = await call({ port, knownHosts });
-  server.close();
   expect([cut, result]).toEqual([1, expect.objectContaining({ out: 'hello\n', exitCode: 0, hostKey: 'pinned' })]);
   expect(await call({ knownHosts })).toMatchObject({ hostKey: 'known' });
 });

@@ -366,10 +366,12 @@ test('a message that is still being checked in the end is not confirmed', async 
   let go = () => {};
   const held = new Promise<void>((resolve) => (go = resolve));
   const asked = vi.fn();
+  let got: ReturnType<typeof ofLocalStack> | undefined;
   const getCertificate = async (url: string) => {
     asked();
     await held;
-    return ofLocalStack(url);
+    got = ofLocalStack(url);
+    return got;
   };
   const { ended, stop } = await receive({ publicUrl: 'http://127.0.0.1:{port}', port: 0, getCertificate });
   await vi.waitFor(() => expect(asked).toHaveBeenCalled(), 60_000);
@@ -377,6 +379,8 @@ test('a message that is still being checked in the end is not confirmed', async 
   stop();
   await expect(ended).rejects.toThrow('stopped');
   go();
+  await vi.waitFor(() => expect(got).toBeDefined(), 60_000);
+  await got;
   await new Promise((done) => setTimeout(done, 500));
   expect(send).not.toHaveBeenCalled();
 });
@@ -399,6 +403,10 @@ test('a subscription that can not be taken back is named, beside the reason of t
     message: expect.stringMatching(named),
     cause: denied,
   });
+  vi.restoreAllMocks();
+  for (const { SubscriptionArn } of await subscriptions()) {
+    if (SubscriptionArn?.startsWith('arn:')) await sns.send(new UnsubscribeCommand({ SubscriptionArn }));
+  }
 });
 
 test('a topic that is missing, a confirmation that is denied, Ctrl-C and wrong usage end with what to do', async () => {

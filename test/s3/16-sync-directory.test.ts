@@ -216,7 +216,7 @@ test('what can not be is refused before anything is sent; an abort is the reason
   const { bucket, directory } = await makeBoth('refused', { a: 'a' });
   const { client, sent } = withFaults(own.s3());
   const sync = (place: string, more = {}) => syncDirectory(client, { directory: place, bucket, ...more });
-  await expect(sync(join(directory, 'nowhere'))).rejects.toThrow(RangeError);
+  for (const none of [join(directory, 'nowhere'), '']) await expect(sync(none)).rejects.toThrow(RangeError);
   await expect(sync(join(directory, 'a'))).rejects.toThrow(/can't be read \(ENOTDIR\)/);
   rmSync(join(directory, 'a'));
   await expect(sync(directory, { deleteExtra: () => true })).rejects.toThrow(RangeError);

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, beforeEach, expect, test as testAlways } from 'vitest';
+import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test as testAlways } from 'vitest';
 import { runOverSsh, type SshOptions, type SshResult } from '../../shared/ssh.ts';
 import { makeKey, type Sshd, sshdHint, sshdPath, startSshd } from '../sshd.ts';
 
@@ -451,16 +451,29 @@ test('a server that says good-bye with a number', async () => {
 });
 
 test('it returns once all is written, also where output and end come at once', async () => {
-  // What the server says is handed on every 300 ms, all of it in one piece.
+  // What the server says is handed on when it has been silent for 300 ms, all of it in one piece.
   const proxy = createServer((socket) => {
     const server = connect(sshd.port, '127.0.0.1');
     const said: Buffer[] = [];
-    const handOn = setInterval(() => socket.write(Buffer.concat(said.splice(0))), 300);
-    server.on('data', (chunk) => said.push(chunk)).on('error', () => {});
-    socket.on('close', () => clearInterval(handOn)).on('error', () => {});
+    let quiet: NodeJS.Timeout | undefined;
+    const handOn = () => socket.write(Buffer.concat(said.splice(0)));
+    server
+      .on('error', () => {})
+      .on('data', (chunk) => {
+        said.push(chunk);
+        clearTimeout(quiet);
+        quiet = setTimeout(handOn, 300);
+      });
+    socket
+      .on('error', () => {})
+      .on('close', () => {
+        clearTimeout(quiet);
+        server.destroy();
+      });
     socket.pipe(server);
   }).listen(0, '127.0.0.1');
   await once(proxy, 'listening');
+  onTestFinished(() => void proxy.close());
   const { port } = proxy.address() as AddressInfo;
   const written: string[] = [];
   const slow = () =>
@@ -475,7 +488,6 @@ test('it returns once all is written, also where output and end come at once', a
   const command = 'printf out; printf err >&2';
   await run({ server: { ...sshd, port }, command, stdout: slow(), stderr: slow() });
   expect(written.filter(Boolean).sort()).toEqual(['err', 'out']);
-  proxy.close();
 });
 
 test('a private key that can not be used: missing, encrypted, public, not a key', async () => {

@@ -47,8 +47,8 @@ test('no timer is left after a failure', async () => {
 });
 
 test.each([
-  ...['UnauthorizedOperation', 'AccessDenied', 'AccessDeniedException', 'AuthFailure', 'CredentialsProviderError'],
-  ...['ExpiredToken', 'ExpiredTokenException', 'RequestExpired', 'TokenProviderError'],
+  ...['UnauthorizedOperation', 'AccessDenied', 'AccessDeniedException', 'AuthFailure'],
+  ...['ExpiredToken', 'ExpiredTokenException', 'RequestExpired'],
 ])('%s ends the wait at once; other errors of a call are left to the waiter', async (name) => {
   const denied = Object.assign(new Error('not you'), { name });
   const missing = Object.assign(new Error('not yet'), { name: 'InvalidInstanceID.NotFound' });
@@ -60,6 +60,24 @@ test.each([
   };
   await expect(waitFor(polling, asked, input, { until })).rejects.toBe(denied);
   expect(errors).toEqual([missing]);
+});
+
+test('credentials that can not be had ends the wait at the third time, not at the first', async () => {
+  const lacking = () => Object.assign(new Error('none'), { name: 'CredentialsProviderError' });
+  const missing = Object.assign(new Error('not yet'), { name: 'InvalidInstanceID.NotFound' });
+  const answers = [lacking(), lacking(), null, lacking(), lacking(), lacking(), missing];
+  const asked = {
+    send: async () => {
+      const error = answers.shift();
+      if (error) throw error;
+    },
+  };
+  const polling = async (settings: { client: typeof asked; abortSignal?: AbortSignal }) => {
+    while (answers.length > 0 && !settings.abortSignal?.aborted) await settings.client.send().catch(() => {});
+    throw Object.assign(new Error('{}'), { name: 'AbortError' });
+  };
+  await expect(waitFor(polling, asked, input, { until })).rejects.toThrow('none');
+  expect(answers).toEqual([missing]);
 });
 
 test('an aborted signal is thrown before anything is asked', async () => {

@@ -105,19 +105,19 @@ export async function copyInParts(
     });
     return { etag: ETag, parts };
   } catch (error) {
-    let isGone = false;
+    let isUnfinished = false;
     const abort = () =>
       s3.send(new AbortMultipartUploadCommand(upload)).catch((failure) => {
         if (failure.name !== 'NoSuchUpload') throw failure;
         return null;
       });
     const remove = async () => {
-      isGone = (await abort()) === null;
+      isUnfinished = (await abort()) !== null;
       // S3 may still be at a part whose answer is not waited for any more, and would keep it until the next abort.
       if (abortSignal.aborted) await sleep(1000).then(abort);
     };
     const left = await undo([{ id: `the unfinished upload ${UploadId} of ${object}`, remove }], error);
-    if (!isMaybeDone || !isGone) throw left;
+    if (!isMaybeDone || isUnfinished) throw left;
     throw Object.assign(new Error(`${left.message}; ${object} may be copied`, { cause: error }), { name: left.name });
   }
 }

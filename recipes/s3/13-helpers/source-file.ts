@@ -44,7 +44,10 @@ export async function openFile(path: string): Promise<SourceFile> {
     async read(buffer, start, length, signal) {
       let checksum = 0;
       for (let done = 0; done < length; ) {
-        signal?.throwIfAborted();
+        if (signal?.aborted) {
+          const { message = signal.reason } = Object(signal.reason);
+          throw Object.assign(new Error(message, { cause: signal.reason }), { name: 'AbortError' });
+        }
         const at = done % buffer.length;
         const most = Math.min(buffer.length - at, length - done);
         const { bytesRead } = await handle.read(buffer, at, most, start + done);
