@@ -91,14 +91,14 @@ function headers(mark: string, all: Record<string, string>): string {
 
 const secrets = [
   /(Signature=)[0-9a-zA-Z%/+=]+/g,
-  /((?:X-Amz-(?:Security|S3session)-Token|SessionToken|Password|UserData(?:\.Value)?)=)[^&\s]+/gi,
+  /((?:X-Amz-(?:Security|S3session)-Token|SessionToken|Password|PresignedUrl|UserData(?:\.Value)?)=)[^&\s]+/gi,
   /(-----BEGIN [A-Z ]*PRIVATE KEY-----)[\s\S]*?(?=-----END|$)/g,
   /(<userData>\s*(?:<value>)?)[^<]*/gi,
   /(<(?:\w+:)?(?:keyMaterial|SecretAccessKey|SessionToken|passwordData|Password)>)[^<]*/gi,
   /("(?:KeyMaterial|SecretAccessKey|SessionToken|SecretString|Password)"\s*:\s*")(?:[^"\\]|\\.)*/gi,
 ];
 
-/** Strikes out signatures, session tokens, secret and private keys, passwords and user data. */
+/** Strikes out signatures, signed URLs, session tokens, secret and private keys, passwords and user data. */
 export function strike(text: string): string {
   return secrets.reduce((rest, secret) => rest.replace(secret, '$1***'), text);
 }

@@ -33,6 +33,8 @@ test.concurrent.each(recipes)(
       expect(log).toMatch(/^> authorization: .*Signature=\*\*\*$/m);
       expect(log).toMatch(/^> x-amz-security-token: \*\*\*$/m);
     }
+    // A URL within a form is encoded twice.
+    [shown, log] = [shown, log].map((text) => `${text}\n${decode(text)}\n${decode(decode(text))}`) as [string, string];
     expect(log).not.toMatch(/Signature=(?!\*\*\*)/);
     expect(log).not.toMatch(/customer-key: (?!\*\*\*)/i);
     // A URL or form that is signed for others to send carries the token: that is its purpose.
@@ -40,10 +42,13 @@ test.concurrent.each(recipes)(
     for (const secret of [secretKey, token, ...privateKeys(folder)]) {
       const where = signs && secret === token ? log : shown;
       expect(where.includes(secret), 'a secret was shown').toBe(false);
-      expect(where.includes(encodeURIComponent(secret)), 'a secret was shown').toBe(false);
     }
   },
 );
+
+function decode(text: string): string {
+  return text.replace(/%([0-9a-f]{2})/gi, (_, code) => String.fromCharCode(Number.parseInt(code, 16)));
+}
 
 /** The lines of all private keys that were saved in a folder. */
 function privateKeys(folder: string): string[] {

@@ -191,11 +191,12 @@ test('a session token is signed and sent; secret key and signing key are nowhere
   }
 });
 
-/** A server that keeps what it is sent. */
+/** A server that keeps the signed requests that it is sent; another program may ask who is at its port. */
 async function listen(answer: { status?: number; headers?: Record<string, string>; body?: string } = {}) {
   const received: (IncomingMessage & { body?: Buffer })[] = [];
   const server = createServer(async (request, response) => {
-    received.push(Object.assign(request, { body: Buffer.concat(await request.toArray()) }));
+    const body = Buffer.concat(await request.toArray());
+    if (request.headers.authorization) received.push(Object.assign(request, { body }));
     response.writeHead(answer.status ?? 200, answer.headers).end(answer.body);
   }).listen(0, '127.0.0.1');
   onTestFinished(() => void server.close());

@@ -248,6 +248,7 @@ const places: [string, string][] = [
   ['Action=CreateUser&Password=', '&Version=1'],
   ['Action=RunInstances&UserData=', '&Version=1'],
   ['Action=ModifyInstanceAttribute&UserData.Value=', '&Version=1'],
+  ['Action=CopySnapshot&PresignedUrl=https%3A%2F%2Fec2.eu-west-1.amazonaws.com%2F%3FX-Amz-Signature%3D', '&Version=1'],
   ['<userData>\n <value>', '</value></userData>'],
   ['<userData>', '</userData>'],
   ['SessionToken=', ''],
