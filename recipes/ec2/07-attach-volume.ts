@@ -56,16 +56,15 @@
 import {
   AttachVolumeCommand,
   CreateVolumeCommand,
-  DeleteVolumeCommand,
   DescribeInstancesCommand,
   DescribeVolumesCommand,
   EC2Client,
   ModifyInstanceAttributeCommand,
-  waitUntilVolumeAvailable,
   waitUntilVolumeInUse,
 } from '@aws-sdk/client-ec2';
 import { type Made, undo } from '../../shared/undo.ts';
 import { waitFor } from '../../shared/wait.ts';
+import { waitUntilCreated } from './07-helpers/wait-until-created.ts';
 import { detachVolume } from './31-detach-volume.ts';
 
 export interface AttachedVolume {
@@ -132,31 +131,11 @@ export async function addVolume(
       }),
     );
     const volumeId = VolumeId as string;
-    const until = `${volumeId} is created`;
-    const created = (more: { seconds?: number; signal?: AbortSignal }) =>
-      waitFor(waitUntilVolumeAvailable, ec2, { VolumeIds: [volumeId] }, { until, onProgress, ...more });
-    let known = false;
-    const remove = async () => {
-      // One that is still being created can't be deleted, and may not even be known yet.
-      if (!known) await created({ seconds: 60 }).catch(() => {});
-      await ec2.send(new DeleteVolumeCommand({ VolumeId })).catch(unlessGone);
-    };
-    made.push({ id: volumeId, remove });
-
-    // One whose key may not be used is gone after some seconds.
-    await created({ signal }).catch((error: Error) => {
-      known = error.name === 'TimeoutError';
-      throw error;
-    });
-    known = true;
+    await waitUntilCreated(ec2, { volumeId, made, signal, onProgress });
     return await attachVolume(ec2, { ...options, volumeId, device });
   } catch (error) {
     throw await undo(made, error, { onProgress });
   }
-}
-
-function unlessGone(error: Error): void {
-  if (error.name !== 'InvalidVolume.NotFound') throw error;
 }
 
 function checkSize(size: number): void {

@@ -65,17 +65,15 @@
  */
 import {
   CreateVolumeCommand,
-  DeleteVolumeCommand,
   DescribeSnapshotsCommand,
   EC2Client,
   paginateDescribeSnapshots,
   type Snapshot,
   type VolumeType,
-  waitUntilVolumeAvailable,
 } from '@aws-sdk/client-ec2';
 import { type Made, undo } from '../../shared/undo.ts';
-import { waitFor } from '../../shared/wait.ts';
 import { attachVolume, findDevice } from './07-attach-volume.ts';
+import { waitUntilCreated } from './07-helpers/wait-until-created.ts';
 import { volumeTag } from './08-back-up-volume.ts';
 
 export interface RestoredVolume {
@@ -196,33 +194,13 @@ export async function restoreVolume(
       }),
     );
     const volumeId = VolumeId as string;
-    const until = `${volumeId} is created`;
-    const created = (more: { seconds?: number; signal?: AbortSignal }) =>
-      waitFor(waitUntilVolumeAvailable, ec2, { VolumeIds: [volumeId] }, { until, onProgress, ...more });
-    let known = false;
-    const remove = async () => {
-      // One that is still being created can't be deleted, and may not even be known yet.
-      if (!known) await created({ seconds: 60 }).catch(() => {});
-      await ec2.send(new DeleteVolumeCommand({ VolumeId })).catch(unlessGone);
-    };
-    made.push({ id: volumeId, remove });
-
-    // One whose key may not be used is gone after some seconds.
-    await created({ signal }).catch((error: Error) => {
-      known = error.name === 'TimeoutError';
-      throw error;
-    });
-    known = true;
+    await waitUntilCreated(ec2, { volumeId, made, signal, onProgress });
     const attachment = { instanceId, volumeId, device: place.device, signal, onProgress };
     const { device: name, nvmePath } = await attachVolume(ec2, attachment);
     return { snapshotId, startTime: StartTime as Date, volumeId, volumeType, size, instanceId, device: name, nvmePath };
   } catch (error) {
     throw await undo(made, error, { onProgress });
   }
-}
-
-function unlessGone(error: Error): void {
-  if (error.name !== 'InvalidVolume.NotFound') throw error;
 }
 
 /**

@@ -203,32 +203,6 @@ describe('when a step fails, the new volume is gone, and the instance as it was'
     expect(await volumesFrom(snapshotId)).toEqual([]);
   });
 
-  test('a volume that EC2 dropped by itself is not named as left', async () => {
-    const [snapshotId, instanceId] = [await makeSnapshot(), await launch()];
-    const { client } = withFaults(
-      ec2(),
-      { operation: 'DescribeVolumes', output: { Volumes: [{ State: 'deleted' }] } },
-      { operation: 'DeleteVolume', error: 'InvalidVolume.NotFound' },
-    );
-    const failed = restoreVolume(client, { snapshotId, instanceId });
-    await expect(failed).rejects.toThrow(/^(?!.*left are).* is created: that will not come any more/);
-  });
-
-  test('an abort while EC2 does not yet know the volume, or is creating it: it is waited for, then deleted', async () => {
-    const [snapshotId, instanceId] = [await makeSnapshot(), await launch()];
-    const stop = new AbortController();
-    const creating = { Volumes: [{ State: 'creating' }] };
-    const { client, sent } = withFaults(
-      ec2(),
-      { operation: 'CreateVolume', answered: () => stop.abort(new Error('enough')) },
-      { operation: 'DescribeVolumes', error: 'InvalidVolume.NotFound', times: 1 },
-      { operation: 'DescribeVolumes', output: creating, times: 1 },
-    );
-    await expect(restoreVolume(client, { snapshotId, instanceId, signal: stop.signal })).rejects.toThrow(/^enough$/);
-    expect(sent.slice(-4)).toEqual(['DescribeVolumes', 'DescribeVolumes', 'DescribeVolumes', 'DeleteVolume']);
-    expect(await volumesFrom(snapshotId)).toEqual([]);
-  });
-
   test.each(['CreateVolume', 'AttachVolume', 'DescribeInstances'])('an abort during %s', async (operation) => {
     const [snapshotId, instanceId] = [await makeSnapshot(), await launch()];
     const stop = new AbortController();
