@@ -45,7 +45,10 @@ export function recipe(meta: ImportMeta, define: (command: Command) => CommandUn
   if (!isBeingRun(file)) return;
   process.on('beforeExit', () => end(1, 'Error: the recipe ended with its work unfinished'));
   // A reader that closes the pipe of the result, as head does, has seen enough. Progress may go unseen.
-  process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => process.exit(code === 'EPIPE' ? 0 : 1));
+  process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => {
+    if (code === 'EPIPE' && stoppable) stop.abort(new CommanderError(0, 'paws.unread', 'Nobody reads on.'));
+    else process.exit(code === 'EPIPE' ? 0 : 1);
+  });
   process.stderr.on('error', () => {});
   // A slow one gets all of it first: exiting throws away what a pipe has not taken.
   const flushed = (then: () => never) => process.stdout.write('', () => process.stderr.write('', then));
@@ -61,16 +64,15 @@ export function tags(): Record<string, string> {
 }
 
 /** Whether the recipe runs on LocalStack by `--local`. */
-export function local(): boolean {
-  return options.local === true;
-}
+export const local = (): boolean => options.local === true;
 
 /** Whether the result is to be printed as one JSON document. */
-export function json(): boolean {
-  return options.json === true;
-}
+export const json = (): boolean => options.json === true;
 
-/** A signal that Ctrl-C, a `kill` and `--timeout` abort. A recipe that never asks for it is ended at once instead. */
+/**
+ * A signal that Ctrl-C, a `kill`, `--timeout` and a closed pipe of the result abort. A recipe that never asks for it is
+ * ended at once instead.
+ */
 export function interrupted(): AbortSignal {
   stoppable = true;
   return stop.signal;
@@ -239,8 +241,8 @@ function end(code: number, text: string): never {
 }
 
 function exitCode(error: unknown): number {
-  if (stop.signal.aborted) return stop.signal.reason.message === 'Interrupted.' ? 130 : 1;
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+  if (stop.signal.aborted) return stop.signal.reason.message === 'Interrupted.' ? 130 : 1;
   // A guard's error comes from no request and has no deeper cause.
   const guard = (error instanceof RangeError || error instanceof TypeError) && !error.cause && !failedOperation(error);
   // A file that was named and can't be opened, or is a folder, is wrong usage, too.

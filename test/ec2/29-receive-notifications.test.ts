@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { createPrivateKey, generateKeyPairSync, type KeyObject, randomUUID, sign, X509Certificate } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   ConfirmSubscriptionCommand,
   CreateTopicCommand,
@@ -432,4 +433,14 @@ test('a topic that is missing, a confirmation that is denied, Ctrl-C and wrong u
   const { Subscriptions = [] } = await sns.send(new ListSubscriptionsByTopicCommand({ TopicArn }));
   // Only the one whose confirmation was denied.
   expect(Subscriptions).toHaveLength(1);
+});
+
+test('a reader of its output that has seen enough, as head has, ends it: the subscription is taken back', async () => {
+  const { TopicArn } = await sns.send(new CreateTopicCommand({ Name: 'piped' }));
+  let ended = false;
+  const piped = run(`npx tsx ${file} ${TopicArn} --local --port 0 | head -1`).finally(() => (ended = true));
+  // The second message finds nobody there.
+  for (; !ended; await sleep(200)) await sns.send(new PublishCommand({ TopicArn, Message: 'again' }));
+  expect(await piped).toEqual({ code: 0, stdout: expect.stringMatching(/^message id .*\n$/), stderr: '' });
+  expect((await sns.send(new ListSubscriptionsByTopicCommand({ TopicArn }))).Subscriptions).toEqual([]);
 });

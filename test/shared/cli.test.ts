@@ -293,13 +293,18 @@ test('--json is one document of raw values that a program can read', async () =>
 
 test('a reader that has seen enough ends the recipe quietly, a slow one gets all of it', async () => {
   const many = (situation: string) => `${node} '${root}${file}' ${situation}`;
-  const [head, headOfErrors, slow, slowOfErrors] = await Promise.all([
+  const [head, undone, left, headOfErrors, slow, slowOfErrors] = await Promise.all([
     run(`(${many('many')}; echo "ended with $?" >&2) | head -1`),
+    run(`(${many('manyUndone')}; echo "ended with $?" >&2) | head -1`),
+    run(`(${many('manyUndone')}; echo "ended with $?" >&2) | head -1`, { env: { LEFT: 'vol-1' } }),
     run(`((${many('chatty')} 2>&1; echo "ended with $?" >&3) | head -1) 3>&2`, { env: { CHATTY_DONE: 'done' } }),
     run(`${many('many')} | (read -r first; sleep 1; wc -l)`),
     run(`${many('chatty')} 2>&1 | (read -r first; sleep 1; wc -l)`),
   ]);
   expect(head).toEqual({ code: 0, stdout: 'line  0\n', stderr: 'ended with 0\n' });
+  // One that takes back what it made does so first, and says what is left.
+  expect(undone).toEqual({ code: 0, stdout: 'line  0\n', stderr: 'undone\nended with 0\n' });
+  expect(left.stderr).toBe('undone\nNobody reads on.; left are vol-1\nended with 1\n');
   expect(headOfErrors).toEqual({ code: 0, stdout: 'line 0\n', stderr: 'ended with 0\n' });
   // Who stops looking at the progress does not stop the work.
   expect(existsSync(`${folder}/done`)).toBe(true);
