@@ -11,6 +11,7 @@ on to the server, which takes this process's place and so its pid.
 import contextlib
 import errno
 import fcntl
+import glob
 import os
 import shutil
 import signal
@@ -61,6 +62,18 @@ def install(venv, requirements):
         os.rename(fresh, venv)
 
 
+def separate_buckets(venv):
+    # All servers and users of a machine would share one folder, and lose large objects with a bucket of another's.
+    for path in glob.glob(f"{venv}/lib/python*/site-packages/localstack/services/s3/provider.py"):
+        with open(path) as file:
+            text = file.read()
+        separate = text.replace('"/tmp/localstack-s3-storage"', '__import__("tempfile").gettempdir() + "/s3"')
+        if separate != text:
+            with open(f"{path}.{os.getpid()}", "w") as file:
+                file.write(separate)
+            os.replace(file.name, path)
+
+
 def start(server, folder, port, venv, requirements):
     log = f"{folder}/localstack.log"
     if os.path.exists(log) and os.path.getsize(log) > LOG_LIMIT:
@@ -71,6 +84,7 @@ def start(server, folder, port, venv, requirements):
     print(time.strftime("%Y-%m-%d %H:%M:%S"), "starting on port", port, flush=True)
     check_port(int(port))
     install(venv, requirements)
+    separate_buckets(venv)
     check_port(int(port))
 
     tmp = f"{folder}/tmp"

@@ -16,8 +16,8 @@ export interface ClientFault {
   error?: string;
   /** The answer to give instead of the server's. */
   output?: object;
-  /** Called with the input when the answer is there. */
-  answered?: (input: object) => void;
+  /** Called with the input when the answer is there; the answer waits for what it does. */
+  answered?: (input: object) => unknown;
 }
 
 /** The status that such an error comes with, as far as it matters: whether it may pass. */
@@ -54,7 +54,7 @@ export function withFaults<Client extends EC2Client | S3Client>(
           $metadata: { httpStatusCode: statusOf(fault.error) },
         });
       const answer = fault?.output ? { output: { $metadata: {}, ...fault.output }, response: {} } : await next(args);
-      fault?.answered?.(args.input);
+      await fault?.answered?.(args.input);
       return answer as never;
     },
     { step: 'initialize', priority: 'high', name: 'faults' },

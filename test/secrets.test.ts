@@ -6,13 +6,14 @@ import { expect, test } from 'vitest';
 import { sandbox } from './harness.ts';
 import { elsewhere, listRecipes } from './run.ts';
 
-const recipes = listRecipes().filter(({ run, permissions }) => run.length > 0 && permissions.length > 0);
+const recipes = listRecipes()
+  .filter(({ run, permissions }) => run.length > 0 && permissions.length > 0)
+  .map((recipe) => ({ ...recipe, own: sandbox({ url: `${import.meta.url}?${recipe.file}` }) }));
 
 test.concurrent.each(recipes)(
   '$number $title: no secret in the log',
   { timeout: 1_200_000 },
-  async ({ file, source, before, run: runs }) => {
-    const { run, folder } = sandbox({ url: `${import.meta.url}?${file}` });
+  async ({ own: { run, folder }, source, before, run: runs }) => {
     const [secretKey, token] = [randomBytes(30).toString('base64'), randomBytes(150).toString('base64')];
     const env = { AWS_SECRET_ACCESS_KEY: secretKey, AWS_SESSION_TOKEN: token, AWS_REGION: 'us-east-1' };
     for (const command of before) expect(await run(command)).toMatchObject({ code: 0 });

@@ -20,6 +20,13 @@ import { homedir, networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
+import {
+  CreateBucketCommand,
+  DeleteBucketCommand,
+  DeleteObjectCommand,
+  PutObjectCommand,
+  S3Client,
+} from '@aws-sdk/client-s3';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { localStackUrl } from '../../shared/localstack.ts';
 import { freePort } from '../program.ts';
@@ -398,6 +405,19 @@ describe('a server', () => {
     await Promise.all([one.run('start'), two.run('start')]);
     expect(one.pid()).not.toBe(two.pid());
     expect(readFileSync(`${two.log}.1`, 'utf8')).toMatch(/^long ago/);
+
+    // Left to themselves they share a folder, in which deleting a bucket of one takes it from the other.
+    const credentials = { accessKeyId: 'test', secretAccessKey: 'test' };
+    const [here, there] = [one, two].map(
+      ({ url: endpoint }) => new S3Client({ endpoint, credentials, region: 'us-east-1', forcePathStyle: true }),
+    ) as [S3Client, S3Client];
+    const Bucket = 'of-both';
+    const put = new PutObjectCommand({ Bucket, Key: 'large', Body: Buffer.alloc(2_000_000) });
+    for (const client of [here, there]) await client.send(new CreateBucketCommand({ Bucket }));
+    await here.send(put);
+    await here.send(new DeleteObjectCommand({ Bucket, Key: 'large' }));
+    await here.send(new DeleteBucketCommand({ Bucket }));
+    expect(await there.send(put)).toMatchObject({ $metadata: { httpStatusCode: 200, attempts: 1 } });
     expect(readFileSync(two.log, 'utf8')).toMatch(/^\d{4}-.* starting on port/);
     expect(await one.run('stop')).toMatchObject({ code: 0 });
     expect(await answers(two.url)).toBe(true);
