@@ -51,14 +51,18 @@ def install(venv, requirements):
         fresh = f"{venv}.new"
         for left in filter(os.path.exists, (venv, fresh)):
             shutil.rmtree(left)
+        # What pip unpacks goes with the folder, where it is killed.
+        tmp = f"{fresh}/tmp"
+        os.makedirs(tmp)
         pip = ["pip", "install", "--quiet", "--no-input", "--no-user", "--require-hashes", "--no-deps"]
         for command in (
             [sys.executable, "-I", "-m", "venv", fresh],
             [f"{fresh}/bin/python", "-I", "-m", *pip, "-r", requirements],
         ):
             # They share the lock: if this process is killed, the next waits until pip is out of the folder.
-            if subprocess.run(command, pass_fds=[held.fileno()]).returncode:
+            if subprocess.run(command, pass_fds=[held.fileno()], env=os.environ | {"TMPDIR": tmp}).returncode:
                 sys.exit(1)
+        shutil.rmtree(tmp)
         os.rename(fresh, venv)
 
 

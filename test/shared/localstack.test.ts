@@ -269,7 +269,8 @@ describe('a fresh machine', () => {
 
   // Again where the installation was done before it could be killed.
   test('an installation killed half-way, in two ways', { retry: 2, timeout: 600_000 }, async () => {
-    const place = await newPlace(mkdtempSync(join(root, 'killed-')));
+    const temporary = mkdtempSync(join(root, 'tmp-'));
+    const place = await newPlace(mkdtempSync(join(root, 'killed-')), { TMPDIR: temporary });
     const half = () => readdirSync(place.cookbook).find((name) => name.endsWith('.new')) ?? 'none';
     /** When the half-done installation was begun, once pip is in the middle of it. */
     const begun = () => {
@@ -296,6 +297,7 @@ describe('a fresh machine', () => {
 
     expect(await place.run('start')).toEqual({ code: 0, out: `${place.url}\n`, err: '' });
     expect(half()).toBe('none');
+    expect(readdirSync(temporary).filter((name) => name.startsWith('pip'))).toEqual([]);
     expect(readFileSync(place.log, 'utf8').match(/starting on port/g)).toHaveLength(2);
   });
 });
