@@ -69,11 +69,11 @@ def install(venv, requirements):
 def separate_buckets(venv):
     # All servers and users of a machine would share one folder, and lose large objects with a bucket of another's.
     for path in glob.glob(f"{venv}/lib/python*/site-packages/localstack/services/s3/provider.py"):
-        with open(path) as file:
+        with open(path, encoding="utf-8") as file:
             text = file.read()
         separate = text.replace('"/tmp/localstack-s3-storage"', '__import__("tempfile").gettempdir() + "/s3"')
         if separate != text:
-            with open(f"{path}.{os.getpid()}", "w") as file:
+            with open(f"{path}.{os.getpid()}", "w", encoding="utf-8") as file:
                 file.write(separate)
             os.replace(file.name, path)
 
