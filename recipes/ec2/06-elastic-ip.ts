@@ -71,6 +71,8 @@ export interface ElasticIp {
   instanceId: string | null;
   /** What associates it, with an instance or something else; null if it is free. */
   associationId: string | null;
+  /** The private address that it belongs to; null if it is free. */
+  privateAddress: string | null;
 }
 
 /** Which address, for which instance. */
@@ -117,7 +119,7 @@ export async function elasticIp(
   { allowReassociation = false, signal, ...wanted }: Wanted & { allowReassociation?: boolean; signal?: AbortSignal },
 ): Promise<GivenIp> {
   const { instanceId, tags = {} } = wanted;
-  const { own, chosen } = await findIps(ec2, wanted);
+  const { own, chosen, all } = await findIps(ec2, wanted);
   // To associate it once more would change nothing, but AWS may charge for it.
   if (own && own === chosen) {
     const { allocationId, address } = own;
@@ -129,14 +131,16 @@ export async function elasticIp(
   }
   const InstanceIds = [instanceId];
   const { Reservations = [] } = await ec2.send(new DescribeInstancesCommand({ InstanceIds }), { abortSignal: signal });
-  const state = Reservations[0]?.Instances?.[0]?.State?.Name;
-  if (!/^(running|stopping|stopped)$/.test(`${state}`))
-    throw new Error(`${instanceId} is ${state}: it takes no address`);
+  const { State, PrivateIpAddress } = Reservations[0]?.Instances?.[0] ?? {};
+  if (!/^(running|stopping|stopped)$/.test(`${State?.Name}`))
+    throw new Error(`${instanceId} is ${State?.Name}: it takes no address`);
+  // Those of its other private addresses stay.
+  const replaced = all.find(({ privateAddress }) => (privateAddress ?? PrivateIpAddress) === PrivateIpAddress);
   signal?.throwIfAborted();
 
   const made: Made[] = [];
   try {
-    let ip = chosen;
+    let ip: Pick<ElasticIp, 'allocationId' | 'address'> | null = chosen;
     if (!ip) {
       const Tags = Object.entries(tags).map(([Key, Value]) => ({ Key, Value }));
       const TagSpecifications = Tags.length > 0 ? [{ ResourceType: 'elastic-ip' as const, Tags }] : undefined;
@@ -146,7 +150,7 @@ export async function elasticIp(
       );
       const id = AllocationId as string;
       made.push({ id, remove: () => onceKnown(() => releaseIp(ec2, { allocationId: id })) });
-      ip = { allocationId: id, address: PublicIp as string, instanceId: null, associationId: null };
+      ip = { allocationId: id, address: PublicIp as string };
       signal?.throwIfAborted();
     }
     const target = { InstanceId: instanceId, AllocationId: ip.allocationId };
@@ -159,8 +163,8 @@ export async function elasticIp(
       allocationId: ip.allocationId,
       address: ip.address,
       allocated: !chosen,
-      takenFrom: ip.instanceId,
-      replaced: own?.allocationId ?? null,
+      takenFrom: chosen?.instanceId ?? null,
+      replaced: replaced?.allocationId ?? null,
     };
   } catch (error) {
     throw await undo(made, error);
@@ -186,6 +190,7 @@ async function onceKnown(work: () => Promise<unknown>, signal?: AbortSignal): Pr
  * @param ec2 - Of the instance's region.
  * @param options - See `Wanted`.
  * @returns The instance's own address, and the chosen one; null where there is none, so that one has to be allocated.
+ *   All that the instance has.
  * @throws RangeError when there is no address of this allocation id.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeAddresses.html
  *
@@ -197,26 +202,28 @@ async function onceKnown(work: () => Promise<unknown>, signal?: AbortSignal): Pr
 export async function findIps(
   ec2: EC2Client,
   { instanceId, allocationId, tags = {} }: Wanted,
-): Promise<{ own: ElasticIp | null; chosen: ElasticIp | null }> {
+): Promise<{ own: ElasticIp | null; chosen: ElasticIp | null; all: ElasticIp[] }> {
   const { Addresses = [] } = await ec2.send(new DescribeAddressesCommand({}));
-  const ips = Addresses.map(({ AllocationId, PublicIp, InstanceId, AssociationId, Tags = [] }) => ({
+  const ips = Addresses.map(({ AllocationId, PublicIp, InstanceId, AssociationId, PrivateIpAddress, Tags = [] }) => ({
     allocationId: AllocationId as string,
     address: PublicIp as string,
     instanceId: InstanceId || null,
     associationId: AssociationId ?? null,
+    privateAddress: PrivateIpAddress ?? null,
     tags: Object.fromEntries(Tags.map(({ Key, Value }) => [Key, Value])),
   }));
-  const own = ips.find((ip) => ip.instanceId === instanceId) ?? null;
+  const all = ips.filter((ip) => ip.instanceId === instanceId);
+  const [own = null] = all;
   if (allocationId) {
     const chosen = ips.find((ip) => ip.allocationId === allocationId);
     if (!chosen) throw new RangeError(`there is no address ${allocationId} in this region`);
     // An instance may have several.
-    return { own: chosen.instanceId === instanceId ? chosen : own, chosen };
+    return { own: chosen.instanceId === instanceId ? chosen : own, chosen, all };
   }
   // Without tags any address of the account would do, and that might be somebody else's.
   const wanted = Object.entries(tags);
   const isFree = (ip: (typeof ips)[0]) => !ip.associationId && wanted.every(([key, value]) => ip.tags[key] === value);
-  return { own, chosen: own ?? (wanted.length > 0 ? (ips.find(isFree) ?? null) : null) };
+  return { own, chosen: own ?? (wanted.length > 0 ? (ips.find(isFree) ?? null) : null), all };
 }
 
 /**
@@ -242,7 +249,12 @@ export async function releaseIp(
   const { Addresses: [ip] = [] } = await ec2.send(new DescribeAddressesCommand({ Filters }));
   // Outside a default VPC, EC2 refuses to release an address that is associated.
   const { AssociationId } = ip ?? {};
-  if (AssociationId) await ec2.send(new DisassociateAddressCommand({ AssociationId }));
+  if (AssociationId) {
+    await ec2.send(new DisassociateAddressCommand({ AssociationId })).catch((error) => {
+      // It goes by itself with an instance that is terminated, and may be told of for some time after.
+      if (error.name !== 'InvalidAssociationID.NotFound') throw error;
+    });
+  }
   await ec2.send(new ReleaseAddressCommand({ AllocationId: allocationId }));
   return { allocationId, address: ip?.PublicIp as string, instanceId: ip?.InstanceId || null, released: true };
 }

@@ -90,6 +90,7 @@
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_TerminateInstances.html
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteBucket.html
  */
+import { setTimeout } from 'node:timers/promises';
 import pMap from 'p-map';
 import type { Connect } from './14-find-tagged.ts';
 import { deleteResource, kindOf, kinds, type Resource } from './16-delete-resource.ts';
@@ -143,13 +144,28 @@ export async function cleanUp(
     try {
       signal?.throwIfAborted();
       onProgress?.(`deleting ${resource.id}`);
-      const { kept } = await deleteResource(connect, { ...resource, signal });
+      const { kept } = await onceFree(resource);
       return { ...resource, outcome: 'deleted', kept, problem: null };
     } catch (error) {
       const { name, message } = error as Error;
-      if (/NotFound|^NoSuch(Bucket|EntityException)$|^InvalidAMIID.Unavailable$/.test(name))
+      // But for a volume that somebody else detaches meanwhile.
+      if (/^(?!InvalidAttachment).*NotFound|^NoSuch(Bucket|EntityException)$|^InvalidAMIID.Unavailable$/.test(name))
         return { ...resource, outcome: 'not found', kept: [], problem: null };
       return { ...resource, outcome: 'failed', kept: [], problem: `${name}: ${message}` };
+    }
+  }
+
+  /** The network interface of an instance may hold its security group for some time after it is terminated. */
+  async function onceFree(resource: Resource & { kind: string }) {
+    const { region } = resource;
+    const hasHeld = outcomes.some((one) => one.kind === 'instance' && one.region === region && !one.problem);
+    for (let tries = resource.kind === 'security group' && hasHeld ? 12 : 1; ; tries--) {
+      try {
+        return await deleteResource(connect, { ...resource, signal });
+      } catch (error) {
+        if ((error as Error).name !== 'DependencyViolation' || tries === 1) throw error;
+        await setTimeout(5000, undefined, { signal });
+      }
     }
   }
 }

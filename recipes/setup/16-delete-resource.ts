@@ -74,18 +74,16 @@ import {
   DeleteSecurityGroupCommand,
   DeleteSnapshotCommand,
   DeregisterImageCommand,
-  DescribeAddressesCommand,
   DescribeKeyPairsCommand,
   DescribeSecurityGroupRulesCommand,
-  DisassociateAddressCommand,
   EC2Client,
-  ReleaseAddressCommand,
   RevokeSecurityGroupEgressCommand,
   RevokeSecurityGroupIngressCommand,
 } from '@aws-sdk/client-ec2';
 import { IAMClient } from '@aws-sdk/client-iam';
 import { DeleteBucketCommand, DeleteObjectCommand, HeadObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import { DeleteTopicCommand, GetTopicAttributesCommand, SNSClient } from '@aws-sdk/client-sns';
+import { releaseIp } from '../ec2/06-elastic-ip.ts';
 import { terminateInstance } from '../ec2/21-terminate-instance.ts';
 import { deleteInstanceRole } from '../ec2/28-create-instance-role.ts';
 import { emptyBucket } from '../s3/28-empty-bucket.ts';
@@ -157,10 +155,7 @@ export async function deleteResource(
       break;
     }
     case 'address': {
-      const { Addresses = [] } = await ec2.send(new DescribeAddressesCommand({ AllocationIds: [id] }));
-      const AssociationId = Addresses[0]?.AssociationId;
-      if (AssociationId) await ec2.send(new DisassociateAddressCommand({ AssociationId }));
-      await ec2.send(new ReleaseAddressCommand({ AllocationId: id }));
+      await releaseIp(ec2, { allocationId: id });
       break;
     }
     case 'volume': {

@@ -156,6 +156,39 @@ test('what the instance had before is named, and kept', async () => {
   expect(await addresses()).toHaveLength(2);
 });
 
+test('an address on another private address of the instance is not replaced', async () => {
+  const [instanceId, allocationId] = [await launch(), await allocate()];
+  const at = (AllocationId: string, PrivateIpAddress?: string) =>
+    PrivateIpAddress
+      ? { AllocationId, PrivateIpAddress, InstanceId: instanceId, AssociationId: 'eipassoc-1' }
+      : { AllocationId };
+  for (const [addresses, replaced] of [
+    [[at('eipalloc-1', '10.0.0.6')], null],
+    [[at('eipalloc-1', '10.0.0.6'), at('eipalloc-2', '10.0.0.5')], 'eipalloc-2'],
+  ] as const) {
+    const State = { Name: 'running' };
+    const Instances = [{ State, PrivateIpAddress: '10.0.0.5' }];
+    const { client } = withFaults(
+      ec2(),
+      { operation: 'DescribeAddresses', output: { Addresses: [...addresses, at(allocationId)] } },
+      { operation: 'DescribeInstances', output: { Reservations: [{ Instances }] } },
+    );
+    expect(await elasticIp(client, { instanceId, allocationId, allowReassociation: true })).toMatchObject({ replaced });
+  }
+});
+
+test('an address that its instance took along when it was terminated is released', async () => {
+  const allocationId = await allocate();
+  const Addresses = [{ AllocationId: allocationId, AssociationId: 'eipassoc-1', InstanceId: 'i-1' }];
+  const { client } = withFaults(
+    ec2(),
+    { operation: 'DescribeAddresses', output: { Addresses } },
+    { operation: 'DisassociateAddress', error: 'InvalidAssociationID.NotFound' },
+  );
+  expect(await releaseIp(client, { allocationId })).toMatchObject({ released: true });
+  expect((await addresses()).map(({ AllocationId }) => AllocationId)).not.toContain(allocationId);
+});
+
 test('the second address of an instance can be named, too', async () => {
   const [id, first, second] = [await launch(), await allocate(), await allocate()];
   // LocalStack lets an instance have two, as EC2 does one with two network interfaces.

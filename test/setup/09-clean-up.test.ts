@@ -155,6 +155,23 @@ test('what can not be deleted is reported with its reason, the rest goes, and th
   expect(await keyNames()).toEqual(['mine', ids.get(failed?.id ?? '')]);
 });
 
+test('a security group that a terminated instance still holds goes some seconds later', async () => {
+  const { GroupId } = await ec2().send(new CreateSecurityGroupCommand({ GroupName: 'held', Description: 'held' }));
+  const { Instances } = await ec2().send(
+    new RunInstancesCommand({ ImageId: 'ami-0532be01f26a3de55', MinCount: 1, MaxCount: 1 }),
+  );
+  const error = { name: 'DependencyViolation', message: 'it has a dependent object' };
+  const faults = [{ operation: 'ec2:DeleteSecurityGroup', times: 1, error }];
+  const ids = `${GroupId} ${Instances?.[0]?.InstanceId}`;
+  const result = await cleanUp(`${ids} --yes --json`, { faults });
+  expect(JSON.parse(result.stdout)).toMatchObject([{ outcome: 'deleted' }, { outcome: 'deleted' }]);
+  // Without an instance there is nothing to wait for.
+  const other = await ec2().send(new CreateSecurityGroupCommand({ GroupName: 'held', Description: 'held' }));
+  const alone = await cleanUp(`${other.GroupId} --yes --json`, { faults });
+  expect(JSON.parse(alone.stdout)).toMatchObject([{ problem: 'DependencyViolation: it has a dependent object' }]);
+  await cleanUp(`${other.GroupId} --yes`);
+});
+
 test('the list and what it costs come before the question, and no leaves everything', async () => {
   const id = await keyPair('asked', paws('2.16'));
   const unasked = await cleanUp('--all');

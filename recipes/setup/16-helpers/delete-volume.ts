@@ -20,7 +20,7 @@ export async function deleteVolume(
     try {
       return await (ec2.send as (...call: never[]) => Promise<unknown>)(...call);
     } catch (error) {
-      if (/NotFound/.test((error as Error).name)) gone.abort(error);
+      if ((error as Error).name === 'InvalidVolume.NotFound') gone.abort(error);
       throw error;
     }
   };
