@@ -74,6 +74,7 @@ import {
   type _InstanceType,
   DeleteKeyPairCommand,
   DeleteSecurityGroupCommand,
+  DescribeInstancesCommand,
   DescribeSubnetsCommand,
   EC2Client,
   RevokeSecurityGroupIngressCommand,
@@ -164,7 +165,14 @@ export async function launchInstance(
     if (created || imported) {
       made.push({
         id: keyPairId,
-        remove: () => ec2.send(new DeleteKeyPairCommand({ KeyName: keyName })),
+        remove: async () => {
+          // Another run may have launched with it meanwhile, and its private half is nowhere else.
+          const alive = { Name: 'instance-state-name', Values: ['pending', 'running', 'stopping', 'stopped'] };
+          const Filters = [{ Name: 'key-name', Values: [keyName] }, alive];
+          const { Reservations = [] } = await ec2.send(new DescribeInstancesCommand({ Filters }));
+          if (Reservations.length > 0) throw new Error(`${keyName} is in use`);
+          await ec2.send(new DeleteKeyPairCommand({ KeyName: keyName }));
+        },
       });
     }
 

@@ -40,6 +40,7 @@
  * @permission ec2:CreateTags on arn:aws:ec2:*:*:volume/*
  * @permission ec2:AttachVolume on *
  * @permission ec2:ModifyInstanceAttribute on arn:aws:ec2:*:*:instance/*
+ * @permission ec2:ModifyInstanceAttribute on arn:aws:ec2:*:*:volume/*
  * @permission ec2:DetachVolume on *
  * @permission ec2:DeleteVolume on arn:aws:ec2:*:*:volume/*
  * @cost a gp3 volume is $0.08 a month for each GiB in us-east-1 (October 2026), attached or not, until it is deleted
@@ -58,14 +59,15 @@ import {
   CreateVolumeCommand,
   DescribeInstancesCommand,
   DescribeVolumesCommand,
+  DetachVolumeCommand,
   EC2Client,
   ModifyInstanceAttributeCommand,
+  waitUntilVolumeAvailable,
   waitUntilVolumeInUse,
 } from '@aws-sdk/client-ec2';
 import { type Made, undo } from '../../shared/undo.ts';
 import { waitFor } from '../../shared/wait.ts';
 import { waitUntilCreated } from './07-helpers/wait-until-created.ts';
-import { detachVolume } from './31-detach-volume.ts';
 
 export interface AttachedVolume {
   instanceId: string;
@@ -184,7 +186,15 @@ export async function attachVolume(
       signal?.throwIfAborted();
       // Not aborted by the signal: whether the volume is attached would be unknown then.
       await ec2.send(new AttachVolumeCommand({ InstanceId: instanceId, VolumeId: volumeId, Device: place.device }));
-      made.push({ id: `${volumeId} on ${instanceId}`, remove: () => detachVolume(ec2, { volumeId, onProgress }) });
+      made.push({
+        id: `${volumeId} on ${instanceId}`,
+        remove: async () => {
+          // Without a look before: EC2 may not tell yet that it is attached.
+          await ec2.send(new DetachVolumeCommand({ InstanceId: instanceId, VolumeId: volumeId }));
+          const until = `${volumeId} is detached`;
+          await waitFor(waitUntilVolumeAvailable, ec2, { VolumeIds: [volumeId] }, { until, onProgress });
+        },
+      });
     }
 
     // The volume is `in-use` while it is still `attaching`. The waiter goes on while nothing fits the filters.

@@ -1,4 +1,5 @@
-import { statSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import {
   CreateSubnetCommand,
   CreateVpcCommand,
@@ -6,9 +7,13 @@ import {
   DescribeKeyPairsCommand,
   DescribeSecurityGroupsCommand,
   DescribeVolumesCommand,
+  RunInstancesCommand,
 } from '@aws-sdk/client-ec2';
+import { SSMClient } from '@aws-sdk/client-ssm';
 import { describe, expect, test } from 'vitest';
-import { leftovers, testRecipe } from '../harness.ts';
+import { launchInstance } from '../../recipes/ec2/01-launch-instance.ts';
+import { withFaults } from '../faults.ts';
+import { leftovers, settingsOf, testRecipe } from '../harness.ts';
 import type { Fault } from '../preload.ts';
 
 const own = testRecipe(import.meta);
@@ -179,6 +184,26 @@ test('when a step fails, what was there before is as it was', async () => {
   const { KeyPairs } = await ec2().send(new DescribeKeyPairsCommand({ KeyNames: ['paws'] }));
   expect(KeyPairs).toHaveLength(1);
   expect(statSync(`${folder}/.ssh/paws.pem`).isFile()).toBe(true);
+  await cleanUp();
+});
+
+test('a key that another run has launched with meanwhile stays, and is named', async () => {
+  await cleanUp();
+  const tags = { paws: '2.1' };
+  const TagSpecifications = [{ ResourceType: 'instance' as const, Tags: [{ Key: 'paws', Value: '2.1' }] }];
+  const image = { ImageId: 'ami-0532be01f26a3de55', MinCount: 1, MaxCount: 1 };
+  const other = new RunInstancesCommand({ ...image, KeyName: 'shared', TagSpecifications });
+  const { client } = withFaults(
+    ec2(),
+    // The other run finds the key pair that this one has made.
+    { operation: 'CreateSecurityGroup', answered: () => ec2().send(other) },
+    { operation: 'RunInstances', error: 'VcpuLimitExceeded' },
+  );
+  const keyFile = join(folder, 'shared.pem');
+  const options = { keyFile, cidr: '203.0.113.9/32', keyName: 'shared', tags };
+  const launched = launchInstance(client, new SSMClient(settingsOf(own)), options);
+  await expect(launched).rejects.toThrow(/^VcpuLimitExceeded; left are key-\w+, .*shared.pem$/);
+  expect(readFileSync(keyFile, 'utf8')).toContain('PRIVATE KEY');
   await cleanUp();
 });
 

@@ -332,6 +332,18 @@ describe('when a step fails, what was there before is as it was', () => {
     await expect(failed).rejects.toThrow(/^(?!.*left are).* is created: that will not come any more/);
   });
 
+  test('a volume of yours is detached again even while EC2 does not tell yet that it is attached', async () => {
+    const [id, volumeId] = [await launch(), await create()];
+    const stop = new AbortController();
+    const { client } = withFaults(
+      ec2(),
+      { operation: 'AttachVolume', answered: () => stop.abort(new Error('enough')) },
+      { operation: 'DescribeVolumes', after: 1, output: { Volumes: [{ State: 'available', Attachments: [] }] } },
+    );
+    await expect(attachVolume(client, { instanceId: id, volumeId, signal: stop.signal })).rejects.toThrow(/^enough$/);
+    expect(await volume(volumeId)).toMatchObject({ State: 'available', Attachments: [] });
+  });
+
   test('a volume of yours is detached again and kept; one that was attached before stays attached', async () => {
     const [id, volumeId] = [await launch(), await create()];
     const options = { instanceId: id, volumeId, deleteOnTermination: true };
