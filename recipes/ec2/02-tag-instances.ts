@@ -242,7 +242,7 @@ recipe(import.meta, (command) =>
       const instanceIds = search || named.length > 0 ? named : [await newestInstance(ec2)];
       const options = { instanceIds, set: Object.fromEntries(pairs), remove, attached };
       const planned = await tagInstances(ec2, { ...options, dryRun: true });
-      const lost = planned.map(({ id, lost }) => `${id}: ${show(lost)}`).filter((line) => !line.endsWith(': -'));
+      const lost = planned.flatMap((one) => (Object.keys(one.lost).length > 0 ? `${one.id}: ${show(one.lost)}` : []));
       if (lost.length > 0) await confirm(`Remove or overwrite these tags? ${lost.join('; ')}`);
       print(await tagInstances(ec2, { ...options, signal: interrupted() }), { tags: show, lost: show });
     }),

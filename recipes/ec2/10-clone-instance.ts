@@ -50,6 +50,7 @@
  * @permission iam:PassRole on arn:aws:iam::*:role/*
  * @permission ec2:DescribeInstanceStatus on *
  * @permission ec2:ModifyInstanceAttribute on arn:aws:ec2:*:*:instance/*
+ * @permission ec2:ModifyInstanceAttribute on arn:aws:ec2:*:*:volume/*
  * @permission ec2:DescribeAddresses on *
  * @permission ec2:TerminateInstances on *
  * @cost as much as the original, by the hour: instance, volumes, and $0.005 for a public address (us-east-1, 2026)
@@ -280,17 +281,17 @@ recipe(import.meta, (command) =>
       const instanceId = given ?? (await newestInstance(ec2));
       if (!local()) {
         const { settings } = await readLaunchSettings(ec2, { instanceId });
-        const gib = settings.BlockDeviceMappings?.reduce((sum, { Ebs }) => sum + (Ebs?.VolumeSize ?? 0), 0) ?? 0;
-        const isCheap = /\.(nano|micro|small)$/.test(`${settings.InstanceType}`) && gib <= 100;
-        const what = `Launch a ${settings.InstanceType} with ${gib} GiB of volumes`;
-        if (!isCheap) await confirm(`${what}? It costs as much as ${instanceId} does.`);
+        const { InstanceType: type, BlockDeviceMappings: volumes = [] } = settings;
+        const gib = volumes.reduce((sum, { Ebs }) => sum + (Ebs?.VolumeSize ?? 0), 0);
+        const hasIops = volumes.some(({ Ebs }) => /^io/.test(`${Ebs?.VolumeType}`) || (Ebs?.Iops ?? 0) > 3000);
+        const isCheap = /\.(nano|micro|small)$/.test(`${type}`) && gib <= 100 && !hasIops;
+        const question = `Launch a ${type} with ${gib} GiB of volumes? It costs as much as ${instanceId} does.`;
+        if (!isCheap) await confirm(question);
       }
       const more = { tags: tags(), signal: interrupted(), onProgress: progress };
       const result = await cloneInstance(ec2, { instanceId, ...options, ...more });
-      print(result, {
-        volumes: (volumes: ClonedVolume[]) => volumes.map(inWords).join(', ') || '-',
-        differences: (differences: string[]) => differences.join('; '),
-      });
+      const volumes = () => result.volumes.map(inWords).join(', ') || '-';
+      print(result, { volumes, differences: () => result.differences.join('; ') });
       sayUndo(result);
     }),
 );

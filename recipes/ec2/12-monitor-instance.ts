@@ -14,8 +14,8 @@
  * The period you ask for has to fit what was measured: with basic monitoring a period of 60 s leaves four of five
  * points empty. So the period is 300 s or 60 s by the instance's own state, and longer for old data: CloudWatch keeps
  * minutes for 15 days, 300 s for 63 days, hours for 455 days. Just after detailed monitoring is switched on, the time
- * before has a value in every fifth minute only. CPU credits come every five minutes in either state: with one of their
- * metrics among the names the period is 300 s.
+ * before has a value in every fifth minute only. CPU credits and the balances of EBS come every five minutes in either
+ * state: with one of these metrics among the names the period is 300 s.
  *
  * A period without a measurement, as while the instance is stopped, is a gap and not a zero: null here, empty in CSV
  * and in the chart. The newest periods are often empty yet. A metric that was never heard of is all gaps and no
@@ -140,8 +140,8 @@ export async function monitorInstance(
     for (const { MetricName } of Metrics) available.add(MetricName as string);
   }
 
-  // CPU credits are never measured more often.
-  const hasCredits = metricNames.some((name) => /^CPU(Surplus)?Credit/.test(name));
+  // Credits are never measured more often.
+  const hasCredits = metricNames.some((name) => /^CPU(Surplus)?Credit|^EBS(IO|Byte)Balance%/.test(name));
   const shortest = monitoring === 'enabled' && !hasCredits ? 60 : 300;
   // An hour less than is kept: the start is rounded down, and of what is older a short period gives nothing.
   const period = hours <= 15 * 24 - 1 ? shortest : hours <= 63 * 24 - 1 ? 300 : 3600;

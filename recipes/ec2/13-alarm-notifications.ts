@@ -13,7 +13,7 @@
  * An e-mail address gets nothing until its owner has followed the link in the mail that SNS sends, within two days; a
  * web server has to confirm, too (2.29). Until then `confirmed` is no; another run sends the mail again. A queue needs a
  * policy that allows `sqs:SendMessage` to the service `sns.amazonaws.com`, with the topic's ARN as `aws:SourceArn`.
- * Without one messages are lost, and nobody says so.
+ * Without one, or with a KMS key that SNS may not use (`alias/aws/sqs`), messages are lost, and nobody says so.
  *
  * A new alarm has the state INSUFFICIENT_DATA. It notifies when it changes to ALARM or OK, not while it lasts. A misspelt
  * metric or dimension is no error, only a lack of data (2.12 lists the metrics); with `treatMissingData` `breaching`,

@@ -46,6 +46,7 @@
  * @permission ec2:DetachVolume on *
  * @permission ec2:AttachVolume on *
  * @permission ec2:ModifyInstanceAttribute on arn:aws:ec2:*:*:instance/*
+ * @permission ec2:ModifyInstanceAttribute on arn:aws:ec2:*:*:volume/*
  * @permission ec2:StartInstances on arn:aws:ec2:*:*:instance/*
  * @permission ec2:DescribeInstanceStatus on *
  * @cost nothing new; the volume that is kept costs as before

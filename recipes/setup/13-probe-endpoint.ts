@@ -118,7 +118,7 @@ export async function probeEndpoint(
   client: EC2.EC2Client | S3.S3Client,
   { bucket, ...limits }: { bucket?: string } & Limits = {},
 ): Promise<Answer[]> {
-  const [buckets, regions] = [new S3.ListBucketsCommand({}), new EC2.DescribeRegionsCommand({})];
+  const [buckets, regions] = [new S3.ListBucketsCommand({ MaxBuckets: 1 }), new EC2.DescribeRegionsCommand({})];
   const first = await ask(client, isS3(client) ? [buckets, 'Buckets'] : [regions, 'Regions'], limits);
   // Whoever may not list the buckets may still use one.
   if (first.answer !== 'works' && first.answer !== 'denied') return [first];

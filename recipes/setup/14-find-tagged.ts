@@ -20,7 +20,10 @@
  *
  * Buckets, roles, alarms and topics have to be asked one by one. With many of them, or for other services, the Resource
  * Groups Tagging API is faster (`aws resourcegroupstaggingapi get-resources --tag-filters Key=paws`); it answers for
- * one region a call, may lag behind, and knows no key pairs.
+ * one region a call, may lag behind, and knows neither key pairs nor roles.
+ *
+ * Where a policy of your organization forbids regions, `--all-regions` ends with an error that names the first of them:
+ * look in each of those that you may use (`--region`).
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @run npx tsx recipes/setup/14-find-tagged.ts --local
@@ -118,14 +121,20 @@ export async function findTagged(
 ): Promise<Tagged[]> {
   // One call for each thing is more than CloudWatch, SNS and IAM take at once: calls that are throttled wait.
   const maxAttempts = 10;
-  const inRegion = async (region: string) => [
-    await findInEc2(connect(EC2Client, { region }), key, region),
-    await findAlarms(connect(CloudWatchClient, { region, maxAttempts }), key, region),
-    await findTopics(connect(SNSClient, { region, maxAttempts }), key, region),
-  ];
+  const inRegion = async (region: string) => {
+    try {
+      return [
+        ...(await findInEc2(connect(EC2Client, { region }), key, region)),
+        ...(await findAlarms(connect(CloudWatchClient, { region, maxAttempts }), key, region)),
+        ...(await findTopics(connect(SNSClient, { region, maxAttempts }), key, region)),
+      ];
+    } catch (error) {
+      throw Object.assign(error as Error, { message: `${region}: ${(error as Error).message}` });
+    }
+  };
   const home = regions[0] as string;
   const found = await Promise.all([
-    pMap(regions, async (region) => (await inRegion(region)).flat(), { concurrency: 16 }),
+    pMap(regions, inRegion, { concurrency: 16 }),
     // Roles belong to no region: they are told with the first.
     findRoles(connect(IAMClient, { region: home, maxAttempts }), key, home),
     findBuckets((region) => connect(S3Client, { region }), key, home),

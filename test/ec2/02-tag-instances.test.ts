@@ -66,6 +66,13 @@ test('what would be lost is named, and asked about', async () => {
   expect(await tagsOf(id)).toEqual({ stage: 'test', owner: 'ann', kept: 'yes' });
 });
 
+test('a value that looks like nothing is asked about, too', async () => {
+  const id = await launch({ note: 'todo: -' });
+  const refused = await tag(`${id} --remove note --no-attached`);
+  expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining(`tags? ${id}: note=todo: -\n`) });
+  expect(await tagsOf(id)).toEqual({ note: 'todo: -' });
+});
+
 test('a key is removed whatever its value, and removing nothing removes nothing', async () => {
   const id = await launch({ full: 'x', empty: '', kept: 'yes' });
   // What is sent is looked at, too: LocalStack takes a DeleteTags without tags for nothing to do, EC2 deletes them all.

@@ -306,10 +306,22 @@ test('on AWS a launch is asked about, with type and size', async () => {
   const instanceId = await launch({ InstanceType: 'm5.24xlarge' });
   // The same server, but not by --local.
   const env = { AWS_SECRET_ACCESS_KEY: 'test', AWS_REGION: 'us-east-1' };
-  const command = `npx tsx ${file} ${instanceId} --endpoint-url ${process.env.COOKBOOK_LOCALSTACK}`;
-  const asked = await run(command, { env });
+  const command = (id: string) => `npx tsx ${file} ${id} --endpoint-url ${process.env.COOKBOOK_LOCALSTACK}`;
+  const asked = await run(command(instanceId), { env });
   expect(asked).toMatchObject({ code: 2, stdout: '' });
   expect(asked.stderr).toContain(
     `Launch a m5.24xlarge with 26 GiB of volumes? It costs as much as ${instanceId} does.`,
   );
+
+  // A small one may have I/O operations that cost more than all else; LocalStack launches none such.
+  const small = await launch();
+  const Volumes = Object.values(await volumesOf(small)).map((one) => ({ ...one, VolumeType: 'io2', Iops: 3000 }));
+  const costly = await run(command(small), {
+    env,
+    faults: [{ operation: 'ec2:DescribeVolumes', output: { Volumes } }],
+  });
+  expect(costly).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining('Launch a t3.micro with 26 GiB of volumes?'),
+  });
 });

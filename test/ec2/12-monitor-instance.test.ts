@@ -127,8 +127,8 @@ test('the period is a minute with detailed monitoring, and longer for what is ke
   }
 });
 
-test('CPU credits are read by five minutes, however closely the rest is measured', async () => {
-  for (const name of ['CPUCreditBalance', 'CPUSurplusCreditsCharged']) {
+test('credits are read by five minutes, however closely the rest is measured', async () => {
+  for (const name of ['CPUCreditBalance', 'CPUSurplusCreditsCharged', 'EBSIOBalance%', 'EBSByteBalance%']) {
     const metricNames = ['CPUUtilization', name];
     const { cloudwatch } = answering([{}]);
     const result = await monitorInstance(detailed('i-1'), cloudwatch, { instanceId: 'i-1', metricNames });

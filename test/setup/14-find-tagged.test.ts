@@ -78,10 +78,11 @@ test('one of each kind is found', async () => {
   expect(found.map(({ id }) => id).sort()).toEqual(ids.map((id) => id.replace(bucket, 'paws-example')).sort());
 });
 
-test('a region that may not be looked at is an error that names the permission', async () => {
+test('a region that may not be looked at is an error that names it and the permission', async () => {
   const faults = [{ operation: 'ec2:DescribeVolumes', error: { name: 'UnauthorizedOperation' } }];
   const result = await run(`npx tsx ${file} --local`, { faults });
   expect(result).toMatchObject({ code: 1, stdout: '' });
+  expect(result.stderr).toContain('us-east-1: ');
   expect(result.stderr).toContain('The permission ec2:DescribeVolumes is missing');
 });
 
