@@ -39,8 +39,8 @@
  *
  * `--file` replaces an object that is there. It takes up to 2 GiB: upload larger files by 3.13, then change the class.
  *
- * Without `s3:ListBucket` a missing object is the error 403, for `--file` too. Tags need `s3:PutObjectTagging`; for
- * locks, KMS keys and objects over 5 GiB see 3.6.
+ * Without `s3:ListBucket` a missing object is the error 403, for `--file` too. Tags need `s3:PutObjectTagging`. A lock
+ * is kept only by somebody who may see it; for that, annotations, KMS keys and objects over 5 GiB see 3.6.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @before npx tsx recipes/s3/03-store-private-data.ts s3://paws-example/old.log "Nobody reads this" --local
@@ -58,7 +58,11 @@
  *   old version stays  no
  * @permission s3:GetObject on arn:aws:s3:::BUCKET/*
  * @permission s3:GetObjectTagging on arn:aws:s3:::BUCKET/*
+ * @permission s3:GetObjectRetention on arn:aws:s3:::BUCKET/*
+ * @permission s3:GetObjectLegalHold on arn:aws:s3:::BUCKET/*
  * @permission s3:PutObject on arn:aws:s3:::BUCKET/*
+ * @permission s3:PutObjectRetention on arn:aws:s3:::BUCKET/*
+ * @permission s3:PutObjectLegalHold on arn:aws:s3:::BUCKET/*
  * @permission s3:GetBucketVersioning on arn:aws:s3:::BUCKET
  * @cost what it says before it asks: a request, reading, the rest of the old class's minimum time, and then the storage
  * @undo nothing

@@ -31,7 +31,8 @@
  * `ExpiredToken`: temporary credentials have ended. 403 `SignatureDoesNotMatch`: something signed differs, be it the
  * method, a header or the URL; a GET URL does not answer HEAD. URLs of one region fail in another, so the bucket's
  * region is looked up. Where a key has a segment `.` or `..`, no URL works: browsers and curl take it out of the path.
- * A script in a web page (`fetch`) also needs a CORS rule of the bucket; a link or curl doesn't.
+ * A script in a web page (`fetch`) also needs a CORS rule of the bucket; a link or curl doesn't. 400 `InvalidRequest`:
+ * the bucket locks what is written (3.20's default), and the upload lacks a `Content-MD5`.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @run npx tsx recipes/s3/10-time-limited-url.ts s3://paws-example/report.pdf --local

@@ -147,18 +147,18 @@ export async function staticWebsite(
 
   const region = await s3.config.region();
   const partition = partitionOf(region);
-
-  // Look first: what is there already is kept, and is what a failure goes back to.
   const stoppable = { abortSignal: signal };
-  const before = await readSettings(s3, bucket);
-  if (before.website?.RedirectAllRequestsTo) throw new Error(`${bucket} redirects all requests: nothing was changed.`);
+  const { website: there } = await readSettings(s3, bucket);
+  if (there?.RedirectAllRequestsTo) throw new Error(`${bucket} redirects all requests: nothing was changed.`);
 
   // Nobody but you can read the files yet.
-  const tell = ({ bytes, total }: { bytes: number; total: number }) =>
-    onProgress?.(`uploaded ${bytes} of ${total} bytes`);
+  const tell = (done: Record<'bytes' | 'total', number>) =>
+    onProgress?.(`uploaded ${done.bytes} of ${done.total} bytes`);
   const { uploaded, unchanged, failed } = await syncDirectory(s3, { bucket, directory, signal, onProgress: tell });
   if (failed[0]) throw new Error(`${failed.length} failed, the first one ${failed[0].key}: ${failed[0].reason}`);
 
+  // What is there already is kept, and is what a failure goes back to. The files may have taken hours: look again.
+  const before = await readSettings(s3, bucket);
   const made: Made[] = [];
   const step = async (id: string, work: () => Promise<unknown>, remove: () => Promise<unknown>) => {
     onProgress?.(id);
@@ -189,14 +189,11 @@ export async function staticWebsite(
       await step('open Block Public Access', () => s3.send(opening, stoppable), close);
     }
 
-    const statement = {
-      Sid: sid,
-      Effect: 'Allow',
-      Principal: '*',
-      Action: 's3:GetObject',
-      Resource: `arn:${partition.name}:s3:::${bucket}/*`,
-    };
-    const policy = { Version: '2012-10-17', ...before.policy, Statement: [...others(before.policy), statement] };
+    const Resource = `arn:${partition.name}:s3:::${bucket}/*`;
+    const statement = { Sid: sid, Effect: 'Allow', Principal: '*', Action: 's3:GetObject', Resource };
+    // A policy without a version is of an old one, and must not come to mean something else.
+    const old = before.policy ?? { Version: '2012-10-17' };
+    const policy = { ...old, Statement: [...others(before.policy), statement] };
     const admit = new PutBucketPolicyCommand({ Bucket: bucket, Policy: JSON.stringify(policy) });
     await step(
       'bucket policy',
@@ -210,8 +207,7 @@ export async function staticWebsite(
     if (name === 'AccessDenied') (error as Error).message = `${message} (a permission is missing, or ${above})`;
     throw await undo(made, error, { onProgress });
   }
-  const url = websiteUrl({ bucket, region });
-  return { bucket, url, indexDocument, errorDocument, files: uploaded + unchanged };
+  return { bucket, url: websiteUrl({ bucket, region }), indexDocument, errorDocument, files: uploaded + unchanged };
 }
 
 /**

@@ -11,7 +11,8 @@
  *
  * ## Discussion
  * The object appears when all is there. Until then readers get the one that had the key before; then it is replaced
- * without a word (3.11 keeps old versions). A file of one part, up to 64 MiB, is sent in a single request.
+ * without a word (3.11 keeps old versions). To S3 the upload is as old as its beginning: if others write to the key or
+ * delete it before the end, it may never be seen, which is an error. A file of one part is sent in a single request.
  *
  * S3 tells nothing of the file that an unfinished upload came from. So each part that it has is read again from the
  * file, and kept if length and CRC32 agree; one with other bytes is sent again and counted as `replaced`. If the file
@@ -69,6 +70,7 @@ import {
   S3Client,
 } from '@aws-sdk/client-s3';
 import mime from 'mime';
+import { checkCurrent } from './13-helpers/check-current.ts';
 import { base64, combineCrc32 } from './13-helpers/crc32.ts';
 import { openFile } from './13-helpers/source-file.ts';
 import { tryAgain } from './13-helpers/try-again.ts';
@@ -114,7 +116,7 @@ export interface UploadedObject {
  * @param options.onProgress - Called with the bytes stored, and in all, at first and after each part.
  * @returns What is stored.
  * @throws RangeError when there is no such file, or it, the key or an option is beyond a limit; NoSuchBucket;
- *   BadDigest or InvalidPart when another run replaced parts; Error when the file changed meanwhile; AbortError.
+ *   BadDigest or InvalidPart when another run replaced parts; Error when file or key changed meanwhile; AbortError.
  *   The message tells when parts are left for the next run.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
  *
@@ -212,6 +214,8 @@ export async function uploadLargeObject(
       if (now?.ContentLength === size && now.ChecksumCRC32 === checksum) return now;
       throw error;
     });
+    stored = '';
+    await checkCurrent(s3, object, answer.ETag as string);
     return result(checksum, answer);
   } catch (error) {
     if (!stored || (error as Error).name === 'NoSuchUpload') throw error;
@@ -252,10 +256,7 @@ export async function abortUploads(
   return { bucket, key, aborted: uploads.length };
 }
 
-interface ObjectName {
-  Bucket: string;
-  Key: string;
-}
+type ObjectName = { Bucket: string; Key: string };
 
 /** The unfinished uploads to a key that are of the kind begun here, the oldest first. */
 async function listUploads(s3: S3Client, { Bucket, Key }: ObjectName, abortSignal?: AbortSignal) {

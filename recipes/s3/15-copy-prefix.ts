@@ -19,7 +19,7 @@
  * changed its metadata. Where ETags differ, two more requests compare checksums, for ETags say nothing where an
  * object was uploaded in parts or is encrypted with a KMS key. Where S3 has no checksum of the whole, size and time
  * decide; and as the time of an upload in parts is that of its beginning, one that ended after the copy can be missed.
- * Later changes of tags, lock or class alone are not noticed.
+ * Later changes of tags, annotations, lock or class alone are not noticed. What annotations take, 3.6 says.
  *
  * 3.6 takes three requests an object: it looks at the source, copies, and compares. So nothing is lost that it keeps,
  * such as encryption, website redirect and lock, of which a list tells nothing; a copy locked in compliance mode stays

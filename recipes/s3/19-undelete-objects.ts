@@ -32,7 +32,7 @@
  *
  * Removing a marker takes `s3:DeleteObjectVersion`; where MFA delete is on, S3 refuses the whole call, and nothing
  * comes back. From `s3:GetObject` on, the permissions are for copies. A copy with tags needs `s3:PutObjectTagging` too,
- * and one with a KMS key what 3.6 says. Archived objects are not copied but reported; once they are restored from there
+ * and one with annotations or a KMS key what 3.6 says. Archived objects are not copied but reported; once they are restored from there
  * their copies are `STANDARD`. After a thousand failures it ends.
  *
  * Where versioning is suspended, all new markers have the id `null`: stop writers first, as what they write to the

@@ -21,8 +21,8 @@
  *
  * Object Lock can't be turned off again, and versioning can't be suspended then. A bucket with it can't take server
  * access logs (3.8). Buckets that are there already can have it since November 2023. The default of a bucket is for
- * new versions only; those that are there stay unlocked. An upload into a bucket with locks needs a checksum or MD5,
- * which the SDK sends.
+ * new versions only; those that are there stay unlocked. An upload that is locked needs a checksum or MD5, which the
+ * SDK sends, but no presigned URL or form (3.10, 3.23): a default in their bucket makes S3 refuse them.
  *
  * `--days` count from now: run again, they prolong a lock. Whoever has `s3:PutObjectRetention` can lock for 100 years,
  * in compliance mode for good: limit them in the bucket's policy (`s3:object-lock-remaining-retention-days`). A lock

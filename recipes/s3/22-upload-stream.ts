@@ -10,9 +10,14 @@
  * the stream has to wait. At its end S3 puts the parts together; if it breaks, the upload is aborted.
  *
  * ## Discussion
- * The object appears when all is there. Until then, and after a failure, readers get the one that had the key before;
- * then it is replaced without a word, even by an empty stream. 3.11 keeps old versions; `IfNoneMatch: '*'` in PutObject
- * and in CompleteMultipartUpload makes S3 refuse instead, at the end. A stream of one part is sent in a single request.
+ * The object appears when all is there. Until then, and after a failure that doesn't say otherwise, readers get the one
+ * that had the key before; then it is replaced without a word, even by an empty stream. 3.11 keeps old versions;
+ * `IfNoneMatch: '*'` in PutObject and in CompleteMultipartUpload makes S3 refuse instead, at the end. A stream of one
+ * part is sent in a single request.
+ *
+ * To S3 an upload in parts is as old as its beginning. What others write to the key, or delete, while the stream comes
+ * in may count as newer, and without versions the stream is lost, though S3 answers that it is stored. So the object is
+ * looked at once more, and that is an error: give each stream a key of its own, such as one with the date.
  *
  * **A pipe does not tell whether the program before it was done or died.** With `pg_dump shop | npx tsx …` half a dump
  * looks like a whole one; `set -o pipefail` reports it when the object is there. So let the recipe run the program:
@@ -73,6 +78,7 @@ import {
 import mime from 'mime';
 import pMap, { pMapSkip } from 'p-map';
 import { type Made, undo } from '../../shared/undo.ts';
+import { checkCurrent } from './13-helpers/check-current.ts';
 import { base64, combineCrc32 } from './13-helpers/crc32.ts';
 import { tryAgain } from './13-helpers/try-again.ts';
 import { unsigned } from './13-helpers/upload-parts.ts';
@@ -112,7 +118,8 @@ export interface UploadedStream {
  * @param options.onProgress - Called with the bytes stored, after each part. The total is not known.
  * @returns What is stored.
  * @throws RangeError when an option or the stream is beyond a limit; TypeError when it is no stream of bytes;
- *   NoSuchBucket; what the stream throws; the signal's reason. The message names the upload if parts are left.
+ *   NoSuchBucket; what the stream throws; the signal's reason. The message names the upload if parts are left. Error
+ *   when others wrote to the key or deleted it meanwhile, and S3 takes that for newer.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
  *
  * @example
@@ -236,12 +243,15 @@ export async function uploadStream(
     const complete = { ...upload, ...whole, MultipartUpload: { Parts } };
     const end = () => s3.send(new CompleteMultipartUploadCommand(complete));
     const answer = await tryAgain(end, { passing: [] }).catch(async (error) => {
+      // Without an answer it may be done, or S3 may still be at it.
+      if (!(error.$metadata?.httpStatusCode < 500)) error.message += `; s3://${bucket}/${key} may be stored`;
       if (error.name !== 'NoSuchUpload') throw error;
       // When an answer was lost, the next try finds no upload, because it is complete: the object tells.
       const now = await s3.send(new HeadObjectCommand({ ...object, ChecksumMode: 'ENABLED' })).catch(() => null);
       if (now?.ContentLength !== size || now.ChecksumCRC32 !== checksum) throw error;
       return now;
     });
+    await checkCurrent(s3, object, answer.ETag as string);
     return { bucket, key, size, checksum, ...namesOf(answer), parts: parts.length };
   } catch (error) {
     if (!signal?.aborted) throw await undo(made, error);

@@ -32,7 +32,8 @@
  * by themselves: for a family such as `image/*` the page's script does it. S3 answers 201 with a short XML, or sends
  * the browser to `--redirect`, with bucket, key and ETag in the address, which anybody can write there too.
  *
- * Where a KMS key encrypts the bucket, the signer needs `kms:GenerateDataKey` as well.
+ * Where a KMS key encrypts the bucket, the signer needs `kms:GenerateDataKey` as well. A bucket that locks what is
+ * written (3.20's default) takes nothing without a checksum, which this form has not: `InvalidRequest`.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @run npx tsx recipes/s3/23-upload-form.ts s3://paws-example/in/ "image/*" --html upload.html --local

@@ -22,7 +22,7 @@
  * content, headers, metadata, tags, storage class and encryption are the old version's. An Object Lock is not copied:
  * a default retention of the bucket applies. In a bucket that has access control lists still, the copy is private. A
  * version that has tags needs `s3:PutObjectTagging`, too, and one that is encrypted with a KMS key needs that key, with
- * `kms:Decrypt` and `kms:GenerateDataKey`. One that is encrypted with SSE-C can't be restored here.
+ * `kms:Decrypt` and `kms:GenerateDataKey`; what annotations take, 3.6 says. One that is encrypted with SSE-C can't be restored here.
  *
  * Where versioning is suspended, the copy would replace the version with the id `null` for good. That is refused here:
  * turn versioning on first. A version in the archive (`GLACIER`, `DEEP_ARCHIVE`, the archive tiers of

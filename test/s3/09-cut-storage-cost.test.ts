@@ -63,6 +63,21 @@ test('an object changes its class, in each direction, and all else stays', async
   }
 });
 
+test('an object that is locked stays locked', async () => {
+  const object = { Bucket: `${bucket}-lock`, Key: 'held' };
+  await client.send(new CreateBucketCommand({ Bucket: object.Bucket, ObjectLockEnabledForBucket: true }));
+  const lock = {
+    ObjectLockMode: 'GOVERNANCE' as const,
+    ObjectLockRetainUntilDate: new Date(Math.ceil(Date.now() / 1000) * 1000 + 86_400_000),
+    ObjectLockLegalHoldStatus: 'ON' as const,
+  };
+  await client.send(new PutObjectCommand({ ...object, Body: 'text', ...lock }));
+  const result = await run(`npx tsx ${file} s3://paws-example-lock/held GLACIER_IR --local --yes`);
+  expect(result).toMatchObject({ code: 0, stderr: '' });
+  const now = await client.send(new HeadObjectCommand(object));
+  expect(now).toMatchObject({ ...lock, StorageClass: 'GLACIER_IR' });
+});
+
 test('a file is uploaded in its class, after a question that says the cost, and replaces what is there', async () => {
   writeFileSync(join(folder, 'old.log'), 'x'.repeat(MB));
   const command = `npx tsx ${file} s3://paws-example/old.log GLACIER_IR --file old.log --local`;

@@ -223,6 +223,18 @@ test('a policy that is there is kept, ours is in it once, and all is as before w
   expect(sent.filter((operation) => !operation.startsWith('Get'))).toEqual([]);
 });
 
+test('what somebody adds to the policy while files are uploaded is kept, and a policy without a version gets none', async () => {
+  const bucket = await makeBucket('meanwhile');
+  const other = { Sid: 'Other', Effect: 'Deny', Principal: '*', Action: 's3:DeleteObject', Resource: '*' };
+  const Policy = JSON.stringify({ Statement: [other] });
+  const { client: watched } = withFaults(s3(), {
+    ...{ operation: 'PutObject', times: 1 },
+    answered: () => client.send(new PutBucketPolicyCommand({ Bucket: bucket, Policy })),
+  });
+  await staticWebsite(watched, { bucket, directory: makeFolder('meanwhile') });
+  expect((await settings(bucket)).policy).toEqual({ Statement: [other, ours(bucket)] });
+});
+
 test("a bucket that is public by somebody's own statement stays so, and one without settings gets none opened", async () => {
   const bucket = await makeBucket('open');
   await client.send(new DeletePublicAccessBlockCommand({ Bucket: bucket }));

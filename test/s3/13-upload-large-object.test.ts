@@ -398,6 +398,13 @@ test('a lost answer to the completion is settled by a look at the object', async
   random.mockRestore();
   expect(busy.count('CompleteMultipartUpload')).toBe(5);
 
+  // Somebody wrote to the key while it was uploaded, and S3 takes that for newer: nothing is left to go on with.
+  const { client: raced } = withFaults(s3(), { operation: 'HeadObject', after: 1, output: { ETag: '"another"' } });
+  const lost = uploadLargeObject(raced, { file, bucket, key: 'raced', partSize });
+  await expect(lost).rejects.toThrow(
+    /raced was uploaded, but is not what readers get: somebody wrote or deleted it since$/,
+  );
+
   // Of the same size, but another one: then somebody has aborted the upload.
   const gone = { operation: 'CompleteMultipartUpload', error: 'NoSuchUpload' };
   for (const [ContentLength, ChecksumCRC32] of [

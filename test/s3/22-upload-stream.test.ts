@@ -95,6 +95,7 @@ const inParts = (parts: number) => [
   'CreateMultipartUpload',
   ...Array(parts).fill('UploadPart'),
   'CompleteMultipartUpload',
+  'HeadObject',
 ];
 
 test.each([
@@ -115,7 +116,7 @@ test.each([
   const result = await uploadStream(client, { bucket, key, body: inChunks(bytes), partSize, onProgress });
   const checksum = base64(crc32(bytes));
   const etag = expect.stringMatching(/^"[0-9a-f]{32}(-\d+)?"$/);
-  const parts = Math.max(1, operations.length - 2);
+  const parts = Math.max(1, operations.length - 3);
   expect(result).toEqual({ bucket, key, size, checksum, etag, versionId: null, parts });
   const type = 'application/json';
   expect(await seen(s3(), key)).toEqual({ sha: sha(bytes), checksum, checksumType: 'FULL_OBJECT', type });
@@ -430,6 +431,27 @@ test('a lost answer to the completion is settled by a look at the object', async
   const again = uploadStream(denied, { ...input, body: inChunks(data) });
   await expect(again).rejects.toMatchObject({ name: 'AccessDenied' });
   expect(await unfinished(s3(), 'lost')).toEqual([]);
+});
+
+test('a completion without an answer may have stored it, and is said', async () => {
+  withoutPauses();
+  const { client } = withFaults(s3(), { operation: 'CompleteMultipartUpload', error: 'InternalError' });
+  const upload = uploadStream(client, { bucket, key: 'maybe', partSize, body: inChunks(data) });
+  await expect(upload).rejects.toThrow(`InternalError; s3://${bucket}/maybe may be stored`);
+  expect(await unfinished(s3(), 'maybe')).toEqual([]);
+});
+
+test('what others wrote or deleted while the stream came in is an error', async () => {
+  for (const other of [{ output: { ETag: '"another"' } }, { error: 'NotFound' }]) {
+    const { client } = withFaults(s3(), { operation: 'HeadObject', ...other });
+    const upload = uploadStream(client, { bucket, key: 'raced', partSize, body: inChunks(data) });
+    await expect(upload).rejects.toThrow(`s3://${bucket}/raced was uploaded, but is not what readers get`);
+  }
+  // Who may not look is not told that it is lost.
+  const { client } = withFaults(s3(), { operation: 'HeadObject', error: 'AccessDenied' });
+  expect(await uploadStream(client, { bucket, key: 'raced', partSize, body: inChunks(data) })).toMatchObject({
+    parts: 3,
+  });
 });
 
 test.skipIf(!versitygw).each([

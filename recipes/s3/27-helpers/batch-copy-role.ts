@@ -39,8 +39,9 @@ export function batchCopyRole({ source, target, partition = 'aws' }: CopyJob & {
   const inventory = isInventory(source);
   const arn = (bucket: string, rest = '') => `arn:${partition}:s3:::${bucket}${rest}`;
   const allow = (Action: string[], Resource: string) => ({ Effect: 'Allow', Action, Resource });
-  const read = ['s3:GetObject', 's3:GetObjectVersion', 's3:GetObjectTagging', 's3:GetObjectVersionTagging'];
-  const write = ['s3:PutObject', 's3:PutObjectTagging'];
+  const parts = ['', 'Tagging', 'Annotation'];
+  const read = parts.flatMap((part) => [`s3:GetObject${part}`, `s3:GetObjectVersion${part}`]);
+  const write = parts.map((part) => `s3:PutObject${part}`);
   return {
     trust: {
       Version: '2012-10-17',
