@@ -64,6 +64,7 @@
 import {
   type BlockDeviceMapping,
   DescribeImagesCommand,
+  DescribeInstancesCommand,
   DescribeSnapshotsCommand,
   EC2Client,
   type Image,
@@ -170,9 +171,11 @@ export async function cloneInstance(
 
     const InstanceIds = [instanceId];
     const running = { until: `${instanceId} is running`, signal, onProgress };
-    const { Reservations } = await waitFor(waitUntilInstanceRunning, ec2, { InstanceIds }, running);
+    await waitFor(waitUntilInstanceRunning, ec2, { InstanceIds }, running);
     const ready = { until: `${instanceId} has passed its status checks`, seconds: 600, signal, onProgress };
     await waitFor(waitUntilInstanceStatusOk, ec2, { InstanceIds }, ready);
+    // Asked now: as it began to run it need not have had all of its volumes.
+    const { Reservations } = await ec2.send(new DescribeInstancesCommand({ InstanceIds }), { abortSignal: signal });
 
     const staying = mappings.filter(({ Ebs }) => Ebs?.DeleteOnTermination === false);
     if (staying.length > 0) {

@@ -18,7 +18,8 @@
  * An object that is there already is overwritten, as with every upload; in a bucket with versions it becomes an older
  * version. Copying onto itself is refused unless something changes: then nothing is lost that somebody writes at the
  * same time (3.7). If the source is overwritten meanwhile, S3 refuses the copy (412). A copy in parts that fails or is
- * stopped removes its parts; of a process that was killed they stay, and are billed, until 3.21 finds them.
+ * stopped removes its parts; those of a killed process, or of a copy inside S3 that ends only after that, stay, and
+ * are billed, until 3.21 or a rule (3.17) removes them.
  *
  * Not kept: access control lists (the copy is private), the encryption context of a KMS key, versions, the date. The
  * ETag is another one where the parts differ or a KMS key is used. Annotations come along with CopyObject, which takes

@@ -55,6 +55,7 @@
  *   month after        $0.00000000036
  *   once               $0.000005
  *   min days           0
+ *   old etag           "cf7cf7f0c9d7a7109837b7f2e9cad155"
  *   old version stays  no
  * @permission s3:GetObject on arn:aws:s3:::BUCKET/*
  * @permission s3:GetObjectTagging on arn:aws:s3:::BUCKET/*
@@ -111,6 +112,8 @@ export interface ClassChange {
   once: number;
   /** Days that the new class bills at least. */
   minDays: number;
+  /** ETag of the object that is there; null when none is. */
+  oldEtag: string | null;
   /** Whether what is there stays, as an older version that costs as before. */
   oldVersionStays: boolean;
 }
@@ -123,6 +126,8 @@ export interface ClassOptions {
   storageClass: string;
   /** What to upload, replacing what is there. The object as it is by default. */
   body?: string | Uint8Array;
+  /** What the estimate found there: an upload replaces nothing else. What it finds itself by default. */
+  oldEtag?: string | null;
   /** Stops it. */
   signal?: AbortSignal;
 }
@@ -134,7 +139,7 @@ export interface ClassOptions {
  * @param options - The object, its class, and what to upload, if anything.
  * @returns What was changed; without a `body` nothing is when `from` and `to` are the same.
  * @throws RangeError for a class that S3 does not take or that saves nothing; InvalidObjectState when the object is
- *   archived; PreconditionFailed when somebody overwrites it meanwhile; NotFound.
+ *   archived; PreconditionFailed or ConditionalRequestConflict when somebody writes it meanwhile; NotFound.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/sc-howtoset.html
  *
  * @example
@@ -145,9 +150,11 @@ export interface ClassOptions {
 export async function cutStorageCost(s3: S3Client, options: ClassOptions): Promise<ClassChange> {
   const { bucket, key, body, signal } = options;
   const change = await estimateChange(s3, options);
+  const { oldEtag = change.oldEtag } = options;
   if (body !== undefined) {
     const ContentType = mime.getType(`/${key}`) ?? 'application/octet-stream';
-    const upload = { Bucket: bucket, Key: key, Body: body, ContentType, StorageClass: change.to };
+    const unchanged = oldEtag === null ? { IfNoneMatch: '*' } : { IfMatch: oldEtag };
+    const upload = { Bucket: bucket, Key: key, Body: body, ContentType, StorageClass: change.to, ...unchanged };
     await s3.send(new PutObjectCommand(upload), { abortSignal: signal });
   } else if (change.from !== change.to) {
     const object = { bucket, key };
@@ -187,13 +194,15 @@ export async function estimateChange(s3: S3Client, options: ClassOptions): Promi
   const monthAfter = monthly(size, to);
   if (!head) {
     const once = put / 1000;
-    return { ...object, from: null, to, monthBefore: null, monthAfter, once, minDays, oldVersionStays: false };
+    const none = { from: null, to, monthBefore: null, oldEtag: null, oldVersionStays: false };
+    return { ...object, ...none, monthAfter, once, minDays };
   }
 
   const { ContentLength: oldSize = 0, StorageClass: from = 'STANDARD', LastModified, VersionId, Restore } = head;
+  const oldEtag = head.ETag as string;
   const monthBefore = isCheap(from) ? monthly(oldSize, from) : null;
   if (body === undefined && from === to) {
-    return { ...object, from, to, monthBefore, monthAfter, once: 0, minDays, oldVersionStays: false };
+    return { ...object, from, to, monthBefore, monthAfter, once: 0, minDays, oldEtag, oldVersionStays: false };
   }
   // A copy reads the object, and what is archived can't be read until it is restored.
   const archived = from === 'GLACIER' || from === 'DEEP_ARCHIVE' || head.ArchiveStatus !== undefined;
@@ -214,7 +223,7 @@ export async function estimateChange(s3: S3Client, options: ClassOptions): Promi
   // The copy reads the object, which some classes bill; what is archived was paid for when it was restored.
   const reading = body === undefined && isCheap(from) ? (size / 2 ** 30) * classes[from].read : 0;
   const once = put / 1000 + reading + ((monthBefore ?? 0) * daysLeft) / 30;
-  return { ...object, from, to, monthBefore, monthAfter, once, minDays, oldVersionStays };
+  return { ...object, from, to, monthBefore, monthAfter, once, minDays, oldEtag, oldVersionStays };
 }
 
 function isCheap(name: string): name is CheapClass {
@@ -248,7 +257,8 @@ recipe(import.meta, (command) =>
       const s3 = connect(S3Client);
       const body = file === undefined ? undefined : readFileSync(file);
       const options = { ...object, storageClass, body, signal: interrupted() };
-      const { from, to, once, minDays, monthBefore, monthAfter, oldVersionStays } = await estimateChange(s3, options);
+      const estimate = await estimateChange(s3, options);
+      const { from, to, once, minDays, monthBefore, monthAfter, oldEtag, oldVersionStays } = estimate;
       const before = from ? ` now ${dollars(monthBefore)} a month in ${from};` : '';
       const days = minDays ? `, for ${minDays} days at least` : '';
       const replaced = file !== undefined && from ? ' It replaces the object that is there.' : '';
@@ -257,7 +267,7 @@ recipe(import.meta, (command) =>
       const what = file === undefined ? `Put ${name} into ${to}?` : `Upload ${file} to ${name} in ${to}?`;
       const cost = `${before} ${dollars(once)} once, then ${dollars(monthAfter)} a month${days} (us-east-1).${stays}`;
       await confirm(`${what}${cost}`);
-      const result = await cutStorageCost(s3, options);
+      const result = await cutStorageCost(s3, { ...options, oldEtag });
       print(result, { size: bytes, monthBefore: dollars, monthAfter: dollars, once: dollars });
     }),
 );

@@ -99,38 +99,38 @@ export async function createCopyJob(
   if (!partition) throw new RangeError(`roleArn takes arn:aws:iam::…:role/…, not "${roleArn}"`);
   const Tags = Object.entries(tags).map(([Key, Value]) => ({ Key, Value }));
   const arn = ({ bucket }: Place) => `arn:${partition}:s3:::${bucket}`;
-  const { JobId = '' } = await s3control.send(
-    new CreateJobCommand({
-      AccountId: accountId,
-      ClientRequestToken: randomUUID(),
-      ConfirmationRequired: false,
-      Description: `Copy s3://${source.bucket}/${source.prefix} to s3://${target.bucket}/${target.prefix}`.slice(
-        0,
-        256,
-      ),
-      Priority: 10,
-      RoleArn: roleArn,
-      Operation: {
-        // S3 puts a slash of its own between this and a key.
-        S3PutObjectCopy: {
-          TargetResource: arn(target),
-          TargetKeyPrefix: target.prefix.replace(/\/$/, '') || undefined,
-        },
-      },
-      ...(isInventory(source)
-        ? { Manifest: await inventoryOf(s3, source, arn(source)) }
-        : generated(source, arn(source))),
-      Report: {
-        Enabled: true,
-        Bucket: arn(target),
-        Prefix: reportPrefix,
-        Format: 'Report_CSV_20180820',
-        // What succeeded is the rest; to write that down for millions of objects would be of little use.
-        ReportScope: 'FailedTasksOnly',
-      },
-      Tags: Tags.length > 0 ? Tags : undefined,
-    }),
-  );
+  const description = `Copy s3://${source.bucket}/${source.prefix} to s3://${target.bucket}/${target.prefix}`;
+  const command = new CreateJobCommand({
+    AccountId: accountId,
+    ClientRequestToken: randomUUID(),
+    ConfirmationRequired: false,
+    Description: description.slice(0, 256),
+    Priority: 10,
+    RoleArn: roleArn,
+    Operation: {
+      // S3 puts a slash of its own between this and a key.
+      S3PutObjectCopy: { TargetResource: arn(target), TargetKeyPrefix: target.prefix.replace(/\/$/, '') || undefined },
+    },
+    ...(isInventory(source)
+      ? { Manifest: await inventoryOf(s3, source, arn(source)) }
+      : generated(source, arn(source))),
+    Report: {
+      Enabled: true,
+      Bucket: arn(target),
+      Prefix: reportPrefix,
+      Format: 'Report_CSV_20180820',
+      // What succeeded is the rest; to write that down for millions of objects would be of little use.
+      ReportScope: 'FailedTasksOnly',
+    },
+    Tags: Tags.length > 0 ? Tags : undefined,
+  });
+  const { JobId = '' } = await s3control.send(command).catch((error) => {
+    // A request that got no answer, or one of trouble at S3's, may have made the job all the same.
+    const { attempts = 0, httpStatusCode = 500 } = error.$metadata ?? {};
+    if (attempts === 0 || httpStatusCode < 500) throw error;
+    const told = `${error.message}. A job may run: see aws s3control list-jobs --account-id ${accountId}`;
+    throw Object.assign(new Error(told, { cause: error }), { name: error.name });
+  });
   createdAt.set(JobId, Date.now());
   return JobId;
 }

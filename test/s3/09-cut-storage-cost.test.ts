@@ -103,10 +103,26 @@ test('a file is uploaded in its class, after a question that says the cost, and 
     monthAfter: 0.004 / 1024,
     once: expect.closeTo(0.00002 + (0.0125 * 128) / MB, 9),
     minDays: 90,
+    oldEtag: '"1cb251ec0d568de6a929b520c4aed8d1"',
     oldVersionStays: false,
   });
   const head = await client.send(new HeadObjectCommand({ Bucket: bucket, Key: 'old.log' }));
   expect(head).toMatchObject({ StorageClass: 'GLACIER_IR', ContentLength: MB, ContentType: 'text/plain' });
+});
+
+test('a file replaces only what the question was about', async () => {
+  const body = 'new';
+  const options = { bucket, key: 'written-meanwhile', storageClass: 'GLACIER_IR', body };
+  const missing = await estimateChange(client, options);
+  await put(options.key);
+  const upload = (oldEtag?: string | null) => cutStorageCost(client, { ...options, oldEtag });
+  await expect(upload(missing.oldEtag)).rejects.toMatchObject({ name: 'PreconditionFailed' });
+  const { oldEtag } = await estimateChange(client, options);
+  await client.send(new PutObjectCommand({ Bucket: bucket, Key: options.key, Body: 'of somebody else' }));
+  await expect(upload(oldEtag)).rejects.toMatchObject({ name: 'PreconditionFailed' });
+  expect(await classOf(options.key)).toBe('STANDARD');
+  expect(await upload()).toMatchObject({ from: 'STANDARD', to: 'GLACIER_IR' });
+  expect(await classOf(options.key)).toBe('GLACIER_IR');
 });
 
 test('a change is asked for with both prices, and nothing is done without an answer', async () => {

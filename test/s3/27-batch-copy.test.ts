@@ -98,6 +98,19 @@ test("a job for a prefix has S3 make the list, and reports failures only (as sen
   });
 });
 
+test('where a job may have been made without an answer, the error says where to look', async () => {
+  const failing = ($metadata?: object) =>
+    answering(Object.assign(new Error('no luck'), { name: 'Trouble', $metadata })).s3control;
+  const create = ($metadata?: object) =>
+    createCopyJob(failing($metadata), client, { accountId, source: { bucket, prefix: '' }, target, roleArn });
+  const told = `no luck. A job may run: see aws s3control list-jobs --account-id ${accountId}`;
+  await expect(create({ attempts: 3 })).rejects.toMatchObject({ name: 'Trouble', message: told });
+  await expect(create({ attempts: 3, httpStatusCode: 503 })).rejects.toMatchObject({ message: told });
+  await expect(create({ attempts: 1, httpStatusCode: 400 })).rejects.toMatchObject({ message: 'no luck' });
+  // It was not even sent, as without credentials.
+  await expect(create()).rejects.toMatchObject({ message: 'no luck' });
+});
+
 test('a job for an inventory names its manifest as it is now', async () => {
   await client.send(new CreateBucketCommand({ Bucket: bucket }));
   const prefix = 'inventory/2026-11-22T01-00Z/manifest.json';
