@@ -18,7 +18,10 @@ const tagged = { Name: 'tag-key', Values: ['paws'] };
 export async function newestInstance(ec2: EC2Client): Promise<string> {
   const alive = { Name: 'instance-state-name', Values: ['pending', 'running', 'stopping', 'stopped'] };
   const found: Found[] = [];
-  for await (const { Reservations = [] } of paginateDescribeInstances({ client: ec2 }, { Filters: [tagged, alive] })) {
+  for await (const { Reservations = [] } of paginateDescribeInstances(
+    { client: ec2, pageSize: 1000 },
+    { Filters: [tagged, alive] },
+  )) {
     const instances = Reservations.flatMap(({ Instances = [] }) => Instances);
     for (const { LaunchTime, InstanceId } of instances) found.push([LaunchTime, InstanceId]);
   }
@@ -33,7 +36,7 @@ export async function newestInstance(ec2: EC2Client): Promise<string> {
 export async function newestVolume(ec2: EC2Client): Promise<string> {
   const alive = { Name: 'status', Values: ['creating', 'available', 'in-use'] };
   const found: Found[] = [];
-  const pages = paginateDescribeVolumes({ client: ec2 }, { Filters: [tagged, alive] });
+  const pages = paginateDescribeVolumes({ client: ec2, pageSize: 1000 }, { Filters: [tagged, alive] });
   for await (const { Volumes = [] } of pages) for (const one of Volumes) found.push([one.CreateTime, one.VolumeId]);
   return newest(found, 'volume', 'make one with recipe 2.7');
 }
@@ -45,7 +48,7 @@ export async function newestVolume(ec2: EC2Client): Promise<string> {
  */
 export async function newestSnapshot(ec2: EC2Client): Promise<string> {
   const found: Found[] = [];
-  const pages = paginateDescribeSnapshots({ client: ec2 }, { OwnerIds: ['self'], Filters: [tagged] });
+  const pages = paginateDescribeSnapshots({ client: ec2, pageSize: 1000 }, { OwnerIds: ['self'], Filters: [tagged] });
   for await (const { Snapshots = [] } of pages)
     for (const one of Snapshots) found.push([one.StartTime, one.SnapshotId]);
   return newest(found, 'snapshot', 'make one with recipe 2.8');

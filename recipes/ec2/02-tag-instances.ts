@@ -177,7 +177,7 @@ export async function findInstances(
   for (const Values of batches([...tagged])) {
     // As a filter, ids that EC2 has forgotten are no error.
     const Filters = [{ Name: 'instance-id', Values }, alive];
-    for await (const { Reservations = [] } of paginateDescribeInstances({ client: ec2 }, { Filters })) {
+    for await (const { Reservations = [] } of paginateDescribeInstances({ client: ec2, pageSize: 1000 }, { Filters })) {
       found.push(...Reservations.flatMap(({ Instances = [] }) => Instances.map((one) => one.InstanceId as string)));
     }
   }

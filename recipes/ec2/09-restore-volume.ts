@@ -227,7 +227,8 @@ export async function findSnapshot(
   for (const Name of ['volume-id', `tag:${volumeTag}`]) {
     const found: Snapshot[] = [];
     const own = { OwnerIds: ['self'], Filters: [{ Name, Values: [volumeId] }] };
-    for await (const { Snapshots = [] } of paginateDescribeSnapshots({ client: ec2 }, own, { abortSignal: signal })) {
+    const paged = { client: ec2, pageSize: 1000 };
+    for await (const { Snapshots = [] } of paginateDescribeSnapshots(paged, own, { abortSignal: signal })) {
       found.push(...Snapshots.filter(({ State, StorageTier }) => State === 'completed' && StorageTier !== 'archive'));
     }
     const [newest] = found.sort((a, b) => Number(b.StartTime) - Number(a.StartTime));

@@ -14,7 +14,9 @@
  * on instance store volumes is lost, and the public address goes back to AWS: you get another one at the next start.
  *
  * Starting boots on another machine most of the time, and needs a free one (`InsufficientInstanceCapacity`). It is
- * done here once the instance status check is passed, which is some minutes after `running`.
+ * done here once the instance status check is passed, which is some minutes after `running`, and up to 20 for bare metal.
+ * With a volume that is encrypted by a key of yours it takes `kms:CreateGrant` on that key: without, EC2 says yes, and
+ * then stops the instance again.
  *
  * A reboot keeps address and instance store. EC2 only takes the request and answers at once: the state is `running`
  * all the time, so there is nothing to wait for. If the system doesn't shut down within a few minutes, EC2 resets it.
@@ -55,11 +57,13 @@
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/how-ec2-instance-stop-start-works.html
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-hibernate-overview.html
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-stop-protection.html
+ * @see https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html
  */
 import {
   type _InstanceType,
   DescribeAddressesCommand,
   DescribeInstancesCommand,
+  type DescribeInstancesCommandOutput,
   DescribeInstanceTypesCommand,
   EC2Client,
   type Instance,
@@ -97,7 +101,9 @@ export interface ChangedState {
  * @param options.onProgress - Called each second with a text for people.
  * @returns State and public address before and after.
  * @throws Error when the instance is in no state for it, or can't hibernate; nothing is changed then.
- * @throws InvalidInstanceID.NotFound when there is none; TimeoutError when a wait takes over 15 minutes.
+ * @throws Error with EC2's reason when it is stopped again instead of started.
+ * @throws InvalidInstanceID.NotFound when there is none; TimeoutError when a wait takes over 15 minutes, or over 30 for
+ *   the status check.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StopInstances.html
  *
  * @example
@@ -128,29 +134,28 @@ export async function changeState(
   }
 
   const InstanceIds = [instanceId];
-  const wait = (waiter: typeof waitUntilInstanceRunning, words: string) =>
-    waitFor(
-      waiter,
-      ec2,
-      { InstanceIds },
-      // Shutdown scripts, and saving much memory, may take long.
-      { until: `${instanceId} ${words}`, seconds: 900, signal, onProgress },
-    );
+  const started = () => waitUntilStarted(ec2, { instanceId, seconds: 900, signal, onProgress });
+  const stopped = () => {
+    // Shutdown scripts, and saving much memory, may take long.
+    const stop = { until: `${instanceId} is stopped`, seconds: 900, signal, onProgress };
+    return waitFor(waitUntilInstanceStopped, ec2, { InstanceIds }, stop);
+  };
   // Between two states EC2 refuses to go to a third.
-  if (stateBefore === 'pending') await wait(waitUntilInstanceRunning, 'is running');
-  if (stateBefore === 'stopping') await wait(waitUntilInstanceStopped, 'is stopped');
+  if (stateBefore === 'pending') await started();
+  if (stateBefore === 'stopping') await stopped();
 
   const options = { abortSignal: signal };
   if (action === 'reboot') {
     await ec2.send(new RebootInstancesCommand({ InstanceIds }), options);
   } else if (action === 'start') {
     if (!isUp) await ec2.send(new StartInstancesCommand({ InstanceIds }), options);
-    await wait(waitUntilInstanceRunning, 'is running');
-    await wait(waitUntilInstanceStatusOk, 'has passed its instance status check');
+    await started();
+    const ready = { until: `${instanceId} has passed its instance status check`, seconds: 1800, signal, onProgress };
+    await waitFor(waitUntilInstanceStatusOk, ec2, { InstanceIds }, ready);
   } else {
     const Hibernate = action === 'hibernate';
     if (isUp) await ec2.send(new StopInstancesCommand({ InstanceIds, Hibernate }), options);
-    await wait(waitUntilInstanceStopped, 'is stopped');
+    await stopped();
   }
 
   const after = await describe(ec2, instanceId, signal);
@@ -162,6 +167,46 @@ export async function changeState(
     address: after.PublicIpAddress ?? null,
     queued: action === 'reboot',
   };
+}
+
+/**
+ * Waits until an instance that was started is running.
+ *
+ * @param ec2 - Of the instance's region.
+ * @param options.instanceId - The instance.
+ * @param options.seconds - When to give up. 300 by default.
+ * @param options.signal - Aborts the wait.
+ * @param options.onProgress - Called each second with a text for people.
+ * @returns The instance.
+ * @throws Error with EC2's reason when it is stopped again, as without the right to use a volume's key; TimeoutError.
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/troubleshooting-launch.html
+ *
+ * @example
+ * const ec2 = new EC2Client({});
+ * await ec2.send(new StartInstancesCommand({ InstanceIds: ['i-0123456789abcdef0'] }));
+ * const { PublicIpAddress } = await waitUntilStarted(ec2, { instanceId: 'i-0123456789abcdef0' });
+ */
+export async function waitUntilStarted(
+  ec2: EC2Client,
+  {
+    instanceId,
+    signal,
+    ...wait
+  }: { instanceId: string; seconds?: number; signal?: AbortSignal; onProgress?: (text: string) => void },
+): Promise<Instance> {
+  // The SDK's waiter takes `stopped` for 'not yet', as it is before the start. After `pending` it means a failure.
+  const failure = new AbortController();
+  let wasPending = false;
+  const onAnswer = ({ Reservations }: DescribeInstancesCommandOutput) => {
+    const { State, StateReason, StateTransitionReason } = Reservations?.[0]?.Instances?.[0] ?? {};
+    wasPending ||= State?.Name === 'pending';
+    if (!wasPending || !/^stop/.test(`${State?.Name}`)) return;
+    failure.abort(new Error(`${instanceId} is stopped again: ${StateReason?.Message || StateTransitionReason}`));
+  };
+  const either = AbortSignal.any([failure.signal, ...(signal ? [signal] : [])]);
+  const running = { until: `${instanceId} is running`, ...wait, signal: either, onAnswer };
+  const answer = await waitFor(waitUntilInstanceRunning, ec2, { InstanceIds: [instanceId] }, running);
+  return answer.Reservations?.[0]?.Instances?.[0] as Instance;
 }
 
 /**

@@ -7,7 +7,8 @@
  *
  * ## Solution
  * Stop the instance, detach the old volume, attach the new one under the same device name, and start the instance
- * again. Wait until it has passed its status checks. The old volume is kept.
+ * again. Wait until it has passed its instance status check: its system is up then, whether or not it can use the new
+ * volume. The old volume is kept.
  *
  * ## Discussion
  * If a step fails, or the instance does not come up with the new volume, or you press Ctrl-C, all is put back: the
@@ -66,14 +67,11 @@ import {
   ModifyInstanceAttributeCommand,
   StartInstancesCommand,
   StopInstancesCommand,
-  waitUntilInstanceRunning,
   waitUntilInstanceStatusOk,
-  waitUntilInstanceStopped,
-  waitUntilVolumeAvailable,
-  waitUntilVolumeInUse,
 } from '@aws-sdk/client-ec2';
 import { type Made, undo } from '../../shared/undo.ts';
 import { waitFor } from '../../shared/wait.ts';
+import { keep, stepsOn } from './22-helpers/steps.ts';
 import { detachVolume } from './31-detach-volume.ts';
 
 export interface SwappedVolume {
@@ -119,10 +117,13 @@ export async function swapVolume(
 ): Promise<SwappedVolume> {
   const { signal, onProgress } = wait;
   const instance = await findInstance(ec2, instanceId);
-  const { State, Placement, RootDeviceName, BlockDeviceMappings = [] } = instance;
+  const { State, StateReason, Placement, RootDeviceName, BlockDeviceMappings = [] } = instance;
   const device = wanted ?? (RootDeviceName as string);
   if (!/^(running|stopped)$/.test(`${State?.Name}`)) {
     throw new Error(`${instanceId} is ${State?.Name}; volumes can be swapped while it is running or stopped`);
+  }
+  if (State?.Name === 'stopped' && StateReason?.Code === 'Client.UserInitiatedHibernate') {
+    throw new Error(`${instanceId} is hibernated, and would go on with a volume that it does not know: start it first`);
   }
   const places = BlockDeviceMappings.map(({ DeviceName, Ebs }) => ({
     id: Ebs?.VolumeId as string,
@@ -167,11 +168,11 @@ export async function swapVolume(
   await expectDryRun(ec2.send(new ModifyInstanceAttributeCommand({ ...keep(instanceId, place), DryRun: true })));
   await expectDryRun(ec2.send(new StartInstancesCommand(all)));
 
-  // How a step is undone is noted before the step is tried: the answer to a request can be lost, so each function
-  // looks for itself what there is to do. The signal aborts waits, but no request that changes something.
+  // How a step is undone is noted before the step is tried: the answer to a request can be lost. The signal aborts waits,
+  // but no request that changes something.
   const done: Made[] = [];
-  const there = actionsOn(ec2, instanceId, wait);
-  const back = actionsOn(ec2, instanceId, { onProgress });
+  const there = stepsOn(ec2, instanceId, wait);
+  const back = stepsOn(ec2, instanceId, { onProgress });
   const step = async <T>(id: string, act: () => Promise<T>, takeBack: () => Promise<unknown>): Promise<T> => {
     signal?.throwIfAborted();
     // Tried twice, since half-way back is the worst place to give up.
@@ -184,7 +185,7 @@ export async function swapVolume(
     for (const one of earlier ? [earlier, place] : [place]) {
       await step(
         `${one.id} (not at ${one.device})`,
-        () => there.detach(one.id),
+        () => detachVolume(ec2, { volumeId: one.id, ...wait }),
         () => back.attach(one),
       );
     }
@@ -198,20 +199,13 @@ export async function swapVolume(
     if (wasRunning) {
       now = await step(`${instanceId} (running)`, there.start, back.stop);
       // Running is not ready: a root volume that holds no system is found out here.
-      const ready = { until: `${instanceId} has passed its status checks`, seconds: 600, ...wait };
+      const ready = { until: `${instanceId} has passed its instance status check`, seconds: 1800, ...wait };
       await waitFor(waitUntilInstanceStatusOk, ec2, { InstanceIds: [instanceId] }, ready);
     }
     return { ...result, keptVolumeId: oldId, ...stateOf(now) };
   } catch (error) {
     throw await undo(done, error, { onProgress });
   }
-}
-
-interface Place {
-  /** The volume. */
-  id: string;
-  device: string;
-  deleteOnTermination: boolean;
 }
 
 async function findInstance(ec2: EC2Client, instanceId: string): Promise<Instance> {
@@ -223,54 +217,11 @@ function stateOf({ State, PublicIpAddress }: Instance): { state: string; address
   return { state: State?.Name as string, address: PublicIpAddress || null };
 }
 
-/** Has a volume deleted with its instance, or not, as it was before: AttachVolume has no parameter for it. */
-function keep(InstanceId: string, { device: DeviceName, deleteOnTermination: DeleteOnTermination }: Place) {
-  return { InstanceId, BlockDeviceMappings: [{ DeviceName, Ebs: { DeleteOnTermination } }] };
-}
-
 /** EC2 answers DryRunOperation if it may be done. Only a no counts: another error may be of a state that will change. */
 async function expectDryRun(answer: Promise<unknown>): Promise<void> {
   await answer.catch((error: Error) => {
     if (/denied|unauthorized/i.test(error.name)) throw error;
   });
-}
-
-/** The steps, each of which looks first and waits until it is done. */
-function actionsOn(ec2: EC2Client, instanceId: string, wait: Wait) {
-  const all = { InstanceIds: [instanceId] };
-  const isNow = async (...states: string[]) => states.includes(`${(await findInstance(ec2, instanceId)).State?.Name}`);
-  const running = () => waitFor(waitUntilInstanceRunning, ec2, all, { until: `${instanceId} is running`, ...wait });
-  // Shutdown scripts may take long.
-  const stopped = () =>
-    waitFor(waitUntilInstanceStopped, ec2, all, { until: `${instanceId} is stopped`, seconds: 900, ...wait });
-  return {
-    async stop() {
-      // While it starts it can't be stopped. If it fails to start, it stops by itself.
-      if (await isNow('pending')) await running().catch(() => {});
-      if (!(await isNow('stopping', 'stopped'))) await ec2.send(new StopInstancesCommand(all));
-      await stopped();
-    },
-    async start() {
-      if (await isNow('stopping')) await stopped();
-      if (!(await isNow('pending', 'running'))) await ec2.send(new StartInstancesCommand(all));
-      return (await running()).Reservations?.[0]?.Instances?.[0] as Instance;
-    },
-    detach: (id: string) => detachVolume(ec2, { volumeId: id, ...wait }),
-    async attach(place: Place) {
-      const { id, device } = place;
-      const VolumeIds = [id];
-      const { Volumes: [volume] = [] } = await ec2.send(new DescribeVolumesCommand({ VolumeIds }));
-      if (!volume?.Attachments?.some(({ State }) => State === 'attached' || State === 'attaching')) {
-        // It may just be on its way off.
-        await waitFor(waitUntilVolumeAvailable, ec2, { VolumeIds }, { until: `${id} is free`, ...wait });
-        await ec2.send(new AttachVolumeCommand({ InstanceId: instanceId, VolumeId: id, Device: device }));
-      }
-      // The volume is `in-use` while it is still `attaching`. The waiter goes on while nothing fits the filters.
-      const input = { VolumeIds, Filters: [{ Name: 'attachment.status', Values: ['attached'] }] };
-      await waitFor(waitUntilVolumeInUse, ec2, input, { until: `${id} is attached`, ...wait });
-      await ec2.send(new ModifyInstanceAttributeCommand(keep(instanceId, place)));
-    },
-  };
 }
 
 // ---- command line: leave out when copying ----

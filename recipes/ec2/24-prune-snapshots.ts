@@ -13,9 +13,9 @@
  * run deletes nothing. The newest is kept whatever the numbers are. Times are UTC, and weeks begin on Monday.
  *
  * A set of an instance's snapshots is kept or deleted as a whole. These stay in any case: what 2.8 did not tag, what is
- * not completed, archived or locked, and what an image of yours needs, even a disabled one. With them stays their set.
- * Copies (2.25) stay, too, each by itself: all that you copy today have today's time, however old the data. What launch
- * templates name is not looked for.
+ * not completed, locked, archived, restored from the archive for a time or on its way there, and what an image of yours
+ * needs, even a disabled one. With them stays their set. Copies (2.25) stay, too, each by itself: all that you copy today
+ * have today's time, however old the data. What launch templates and images in the Recycle Bin name is not looked for.
  *
  * Deleting is for good, unless a retention rule of the Recycle Bin applies: there it costs as before, until its time is
  * over. Each remaining snapshot still restores the whole volume: EC2 keeps the blocks that others need, so you may save
@@ -34,25 +34,20 @@
  * @permission ec2:DescribeSnapshots on *
  * @permission ec2:DescribeImages on *
  * @permission ec2:DescribeLockedSnapshots on *
+ * @permission ec2:DescribeSnapshotTierStatus on *
  * @permission ec2:DeleteSnapshot on arn:aws:ec2:*::snapshot/*
  * @cost nothing
  * @undo nothing
- * @emulator LocalStack has no locks and no disabled images: that they protect is shown with the test's own answers.
+ * @emulator LocalStack has no locks, archive and disabled images: that they protect is shown with the test's own answers.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DeleteSnapshot.html
  * @see https://docs.aws.amazon.com/ebs/latest/userguide/ebs-deleting-snapshot.html
  * @see https://docs.aws.amazon.com/ebs/latest/userguide/ebs-snapshot-lock.html
  * @see https://docs.aws.amazon.com/ebs/latest/userguide/recycle-bin.html
  * @see https://docs.aws.amazon.com/ebs/latest/userguide/snapshot-lifecycle.html
  */
-import {
-  DeleteSnapshotCommand,
-  DescribeLockedSnapshotsCommand,
-  EC2Client,
-  paginateDescribeImages,
-  paginateDescribeSnapshots,
-  type Snapshot,
-} from '@aws-sdk/client-ec2';
+import { DeleteSnapshotCommand, EC2Client, paginateDescribeSnapshots, type Snapshot } from '@aws-sdk/client-ec2';
 import { setTag, volumeTag } from './08-back-up-volume.ts';
+import { findProtected } from './24-helpers/protected-snapshots.ts';
 
 /** Of how many hours, days, weeks and months the newest backup is kept. */
 export interface Rule {
@@ -63,6 +58,7 @@ export interface Rule {
 }
 
 type Selection = Partial<Rule> & { source?: string; signal?: AbortSignal };
+type Wait = { signal?: AbortSignal; onProgress?: (text: string) => void };
 
 export interface PlannedBackup {
   /** The volume, or the instance for a set. */
@@ -148,28 +144,31 @@ export async function planPruning(
 
   const found: Snapshot[] = [];
   const own = { OwnerIds: ['self'], Filters: [{ Name: 'tag-key', Values: ['paws:*'] }] };
-  for await (const { Snapshots = [] } of paginateDescribeSnapshots({ client: ec2 }, own, { abortSignal: signal })) {
+  const paged = { client: ec2, pageSize: 1000 };
+  for await (const { Snapshots = [] } of paginateDescribeSnapshots(paged, own, { abortSignal: signal })) {
     found.push(...Snapshots);
   }
   // The same order each time, so that of two of the same moment the same one is kept.
   const order = ({ StartTime, SnapshotId }: Snapshot) => `${StartTime?.toISOString()} ${SnapshotId}`;
   found.sort((a, b) => (order(a) < order(b) ? 1 : -1));
 
-  const protectedBy = await findProtected(ec2, signal);
+  const protectedBy = await findProtected(ec2, { signal });
   const backups = new Map<string, PlannedBackup>();
-  for (const { SnapshotId = '', VolumeId, StartTime, State, StorageTier, Tags } of found) {
+  for (const { SnapshotId = '', StartTime, State, Tags, ...snapshot } of found) {
+    const { VolumeId = '', TransferType, StorageTier, RestoreExpiryTime } = snapshot;
     const tags = Object.fromEntries((Tags ?? []).map(({ Key, Value }) => [Key, Value]));
     const { [setTag]: set, [volumeTag]: volume } = tags;
     const of = set?.split(' ')[0] || volume;
     if (!of || (source && of !== source)) continue;
-    // A copy has its original's tags, and a volume id of no volume. It is no part of the original's set.
-    const isCopy = volume && volume !== VolumeId;
+    // A copy has its original's tags, and a volume id of no volume, `vol-ffffffff`. It is no part of the original's set.
+    const isCopy = TransferType || /^vol-f+$/.test(VolumeId) || (volume && volume !== VolumeId);
     // Snapshots of one set belong together, any other stands for itself. The oldest comes last: its time is taken.
     const id = (!isCopy && set) || SnapshotId;
     const { snapshotIds = [], keptAs = [] } = backups.get(id) ?? {};
     snapshotIds.push(SnapshotId);
     if (State !== 'completed') keptAs.push('not completed');
-    if (StorageTier === 'archive') keptAs.push('archived');
+    // One that is restored from the archive for a time has the tier `standard`, and goes back there.
+    if (StorageTier === 'archive' || RestoreExpiryTime) keptAs.push('archived');
     if (isCopy) keptAs.push('copied');
     const why = protectedBy.get(SnapshotId);
     if (why) keptAs.push(why);
@@ -180,37 +179,11 @@ export async function planPruning(
   return [...new Set(all.map((backup) => backup.source))].flatMap((of) => {
     const ofSource = all.filter((backup) => backup.source === of);
     // What can't be restored right now, or has another time than its data, must not stand for its hour or day.
-    const usable = ofSource.filter(({ keptAs }) => !/not completed|archived|copied/.test(`${keptAs}`));
+    const usable = ofSource.filter(({ keptAs }) => !/not completed|archiv|copied/.test(`${keptAs}`));
     const times = usable.map(({ startTime }) => startTime);
     for (const [index, why] of keepByRule(times, rule).entries()) usable[index]?.keptAs.unshift(...why);
     return ofSource.map((backup) => ({ ...backup, keptAs: [...new Set(backup.keptAs)] }));
   });
-}
-
-/** The snapshots that must not be deleted, and why: one reason is enough. */
-async function findProtected(ec2: EC2Client, signal?: AbortSignal): Promise<Map<string, string>> {
-  const found = new Map<string, string>();
-  const mine = { Owners: ['self'], IncludeDisabled: true, IncludeDeprecated: true };
-  for await (const { Images = [] } of paginateDescribeImages({ client: ec2 }, mine, { abortSignal: signal })) {
-    for (const { ImageId, BlockDeviceMappings = [] } of Images) {
-      for (const { Ebs } of BlockDeviceMappings) if (Ebs?.SnapshotId) found.set(Ebs.SnapshotId, `image ${ImageId}`);
-    }
-  }
-
-  try {
-    let NextToken: string | undefined;
-    do {
-      const page = await ec2.send(new DescribeLockedSnapshotsCommand({ NextToken }), { abortSignal: signal });
-      for (const { SnapshotId = '', LockState } of page.Snapshots ?? []) {
-        if (LockState !== 'expired') found.set(SnapshotId, 'locked');
-      }
-      NextToken = page.NextToken;
-    } while (NextToken);
-  } catch (error) {
-    // 'Not implemented' is what servers that know no locks answer, and AWS never does.
-    if ((error as { $metadata?: { httpStatusCode?: number } }).$metadata?.httpStatusCode !== 501) throw error;
-  }
-  return found;
 }
 
 /**
@@ -230,11 +203,7 @@ async function findProtected(ec2: EC2Client, signal?: AbortSignal): Promise<Map<
  */
 export async function pruneSnapshots(
   ec2: EC2Client,
-  {
-    backups,
-    signal,
-    onProgress,
-  }: { backups: PlannedBackup[]; signal?: AbortSignal; onProgress?: (text: string) => void },
+  { backups, signal, onProgress }: { backups: PlannedBackup[] } & Wait,
 ): Promise<PrunedBackup[]> {
   const pruned: PrunedBackup[] = [];
   for (const backup of backups) {

@@ -14,11 +14,13 @@
  * of which volume it is, as 2.8 sets it and 2.9 and 2.24 read it. Tags that begin with `aws:` can't be set by anybody
  * but AWS.
  *
- * The copy is encrypted whether the snapshot is or not, with the other region's default key for EBS or a key of yours in
- * that region. The key of an encrypted snapshot has to be usable, too; EC2 looks at keys only after it has
- * answered, and then gives the copy up. To copy within a region is the way to encrypt a snapshot.
+ * The copy is encrypted whether the snapshot is or not, with a key of yours in the other region or that region's key for
+ * EBS (`aws/ebs`, or the default key that you set there). EC2 looks at keys only after it has answered, and then gives
+ * the copy up. On keys of your own, the snapshot's too, you need `kms:DescribeKey`, `kms:CreateGrant`, `kms:Decrypt`,
+ * `kms:ReEncrypt*` and `kms:GenerateDataKey*`. To copy within a region is the way to encrypt a snapshot.
  *
- * Data that is sent between regions is paid for. The first copy of a volume in a region is a whole one.
+ * Data that is sent between regions is paid for. A copy is of the whole volume unless its newest copy with the same key is
+ * still there, and not archived; those of a snapshot that is not encrypted may all be whole.
  *
  * If you press Ctrl-C, or the wait fails, EC2 goes on copying: the error names the copy. Each run makes one more.
  * `ResourceLimitExceeded`: 20 copies to one region are under way already; try later.
@@ -117,7 +119,7 @@ export async function copySnapshot(
   const own = Tags.filter(({ Key = '' }) => !Key.startsWith('aws:')).map(({ Key, Value }) => [Key, Value]);
   const all: Record<string, string> = { ...Object.fromEntries(own), ...tags };
   // A snapshot that is a copy itself has no volume that it could tell of.
-  if (VolumeId && VolumeId !== 'vol-ffffffff') all[volumeTag] ??= VolumeId;
+  if (VolumeId && !/^vol-f+$/.test(VolumeId)) all[volumeTag] ??= VolumeId;
   const copyTags = Object.entries(all).map(([Key, Value]) => ({ Key, Value }));
 
   signal?.throwIfAborted();

@@ -13,7 +13,7 @@
  * the detaching. Forcing (`aws ec2 detach-volume --force`) can damage the file system: it is not done here.
  *
  * EC2 refuses to take the root volume from a running instance: stop that first (2.20). 2.22 puts another volume in
- * its place.
+ * its place. An instance that is hibernated still has the volume mounted: start and stop it first.
  *
  * A volume that is on several instances (Multi-Attach, of io1 and io2) is taken from all of them.
  *
@@ -54,7 +54,8 @@ export interface DetachedVolume {
  * @param options.signal - Aborts the wait, but not the detaching once it has begun.
  * @param options.onProgress - Called with a text for people.
  * @returns Where it was.
- * @throws The SDK's error when there is no such volume, or when it may not be detached; TimeoutError when it hangs.
+ * @throws Error when the volume is deleted or broken; the SDK's error when there is no such volume, or when it may not be
+ *   detached; TimeoutError when it hangs.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DetachVolume.html
  *
  * @example
@@ -68,6 +69,7 @@ export async function detachVolume(
 ): Promise<DetachedVolume> {
   const VolumeIds = [volumeId];
   const { Volumes: [volume] = [] } = await ec2.send(new DescribeVolumesCommand({ VolumeIds }), { abortSignal: signal });
+  if (/^(error|deleting|deleted)$/.test(`${volume?.State}`)) throw new Error(`${volumeId} is ${volume?.State}`);
   const attachments = volume?.Attachments ?? [];
   for (const { InstanceId, State } of attachments) {
     // Whoever detaches it already is only waited for.

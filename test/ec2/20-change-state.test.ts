@@ -12,6 +12,7 @@ import {
 } from '@aws-sdk/client-ec2';
 import { expect, test } from 'vitest';
 import { type Action, changeState, findLosses } from '../../recipes/ec2/20-change-state.ts';
+import { withFaults } from '../faults.ts';
 import { testRecipe } from '../harness.ts';
 
 const { run, file, ec2 } = testRecipe(import.meta);
@@ -94,6 +95,25 @@ test('what is between two states is waited for first (states answered by the tes
   expect(start).toMatchObject({ stateBefore: 'stopping', state: 'running' });
   expect(told.at(-1)).toBe(`waiting until ${instanceId} has passed its instance status check: `);
   expect(stopping.sent).toHaveLength(1);
+});
+
+test('a start that EC2 takes back ends at once, with its reason (states answered by the test)', async () => {
+  const instanceId = await launch();
+  await ec2().send(new StopInstancesCommand({ InstanceIds: [instanceId] }));
+  const Message = 'Client.InternalError: Client error on launch';
+  const states = ['stopped', 'stopped', 'pending', 'stopped'].map((Name) => ({
+    State: { Name },
+    StateReason: { Message },
+  }));
+  // Just after the start it may still be told as stopped, with the reason of another time.
+  const answers = states.map((one) => ({
+    ...{ operation: 'DescribeInstances', output: { Reservations: [{ Instances: [one] }] }, times: 1 },
+  }));
+  const { client, sent } = withFaults(ec2(), ...answers);
+  await expect(changeState(client, { instanceId, action: 'start' })).rejects.toThrow(
+    new Error(`${instanceId} is stopped again: ${Message}`),
+  );
+  expect(sent.filter((one) => one === 'DescribeInstances')).toHaveLength(4);
 });
 
 test('only an instance that can is hibernated', async () => {

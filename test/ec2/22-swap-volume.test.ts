@@ -192,6 +192,10 @@ test('what can not be swapped is refused before anything is changed', async () =
     const faulty = withFaults(ec2(), { operation: 'DescribeInstances', output }).client;
     await expect(swapVolume(faulty, { instanceId, volumeId, device })).rejects.toThrow(`${instanceId} is ${Name}; `);
   }
+  const hibernated = { State: { Name: 'stopped' }, StateReason: { Code: 'Client.UserInitiatedHibernate' } };
+  const output = { Reservations: [{ Instances: [hibernated] }] };
+  const asleep = withFaults(ec2(), { operation: 'DescribeInstances', output }).client;
+  await expect(swapVolume(asleep, { instanceId, volumeId, device })).rejects.toThrow(`${instanceId} is hibernated, `);
   expect(changesIn(sent)).toEqual([]);
 });
 
@@ -213,7 +217,7 @@ describe('when a step fails, all is as it was', () => {
   // Of https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html.
   const realErrors: Record<string, string> = {
     StopInstances: 'UnsupportedOperation',
-    DetachVolume: 'IncorrectState',
+    DetachVolume: 'UnsupportedOperation',
     AttachVolume: 'InvalidParameterValue',
     ModifyInstanceAttribute: 'IncorrectInstanceState',
     StartInstances: 'InsufficientInstanceCapacity',
@@ -266,18 +270,55 @@ describe('when a step fails, all is as it was', () => {
     }
   });
 
-  test('an instance is not asked to stop when it is stopped, nor to start when it is running', async () => {
-    const swap = ['DetachVolume', 'AttachVolume', 'ModifyInstanceAttribute'];
-    const all: [string, string[]][] = [
-      ['StopInstances', ['StopInstances']],
-      ['StartInstances', ['StopInstances', ...swap, 'StartInstances', ...swap, 'StartInstances']],
-    ];
-    for (const [operation, expected] of all) {
-      const { instanceId, volumeId } = await scene();
-      const { client, sent } = withFaults(ec2(), { operation, times: 1, error: `${realErrors[operation]}` });
-      await expect(swapVolume(client, { instanceId, volumeId, device })).rejects.toThrow(realErrors[operation]);
-      expect(changesIn(sent)).toEqual(expected);
+  test('what was asked for is taken back though EC2 tells still what was before it', async () => {
+    const { instanceId, volumeId, oldId } = await scene();
+    const before = await look(instanceId);
+    const looks = async () => ({
+      DescribeInstances: await ec2().send(new DescribeInstancesCommand({ InstanceIds: [instanceId] })),
+      DescribeVolumes: await ec2().send(new DescribeVolumesCommand({ VolumeIds: [oldId] })),
+    });
+    const old = await looks();
+    for (const operation of ['StopInstances', 'DetachVolume']) {
+      const stop = new AbortController();
+      let isTaken = false;
+      const stale = Object.entries(old).map(([name, output]) => ({
+        ...{ operation: name, output, times: 0 },
+      })) as ClientFault[];
+      const answered = () => {
+        isTaken = true;
+        stop.abort(new Error('Interrupted.'));
+        for (const fault of stale) fault.times = 1000;
+      };
+      // The waits at the end have to see what is.
+      const after = () => {
+        for (const fault of stale) fault.times = 0;
+      };
+      const { client, sent } = withFaults(ec2(), { operation, answered }, ...stale, {
+        operation: 'StartInstances',
+        answered: after,
+      });
+      await expect(swapVolume(client, { instanceId, volumeId, device, signal: stop.signal })).rejects.toThrow('Interr');
+      expect(isTaken).toBe(true);
+      expect(changesIn(sent).at(-1)).toBe('StartInstances');
+      expect(await look(instanceId), operation).toEqual(before);
     }
+  });
+
+  test('a volume that is still on its way off is put back once it is free', async () => {
+    const { instanceId, volumeId, oldId } = await scene();
+    const before = await look(instanceId);
+    const stop = new AbortController();
+    const { client, sent } = withFaults(
+      ec2(),
+      { operation: 'DetachVolume', answered: () => stop.abort(new Error('Interrupted.')) },
+      { operation: 'AttachVolume', times: 1, error: 'VolumeInUse' },
+      { operation: 'StartInstances', times: 1, error: 'IncorrectInstanceState' },
+    );
+    await expect(swapVolume(client, { instanceId, volumeId, device, signal: stop.signal })).rejects.toThrow('Interr');
+    expect(await look(instanceId)).toEqual(before);
+    expect(before[device]).toContain(oldId);
+    const swap = ['StopInstances', 'DetachVolume', 'AttachVolume', 'AttachVolume', 'ModifyInstanceAttribute'];
+    expect(changesIn(sent)).toEqual([...swap, 'StartInstances', 'StartInstances']);
   });
 
   test('the answer to each change is lost in turn', async () => {
@@ -333,7 +374,7 @@ test('what can not be put back is named', async () => {
   await expect(swapVolume(client, { instanceId, volumeId, device })).rejects.toThrow(
     `IncorrectState; left are ${oldId} (not at ${device}), ${instanceId} (stopped)`,
   );
-  // Once for the new volume, twice for the old one.
-  expect(sent.filter((operation) => operation === 'AttachVolume')).toHaveLength(3);
+  // Once for the new volume, twice for the old one, and each again, for it might have been on its way off.
+  expect(sent.filter((operation) => operation === 'AttachVolume')).toHaveLength(6);
   expect(await stateOf(oldId)).toBe('available');
 });

@@ -12,6 +12,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { backUpInstance, backUpVolume } from '../../recipes/ec2/08-back-up-volume.ts';
 import { keepByRule, planPruning, pruneSnapshots, type Rule } from '../../recipes/ec2/24-prune-snapshots.ts';
+import { withFaults } from '../faults.ts';
 import { testRecipe } from '../harness.ts';
 
 const { run, file, ec2 } = testRecipe(import.meta);
@@ -23,7 +24,8 @@ interface Told {
   id: string;
   time: Date;
   tags: Record<string, string>;
-  copied: boolean;
+  /** Empty if it is no copy, or what EC2 says of copies: a volume that is none, or how it was copied. */
+  copied: '' | 'vol-ffff' | 'vol-ffffffff' | 'vol-0123456789abcdef0' | 'time-based';
   state: string;
   tier: string;
   image: 'none' | 'available' | 'disabled';
@@ -36,18 +38,21 @@ function ec2Of(world: Map<string, Told>): EC2Client {
     const end = Number(NextToken) + 3;
     return { items: items.slice(Number(NextToken), end), NextToken: end < items.length ? `${end}` : undefined };
   };
-  // biome-ignore lint/suspicious/noExplicitAny: the inputs of four operations
+  // biome-ignore lint/suspicious/noExplicitAny: the inputs of five operations
   const answers: Record<string, (input: any) => object> = {
     DescribeSnapshotsCommand: (input) => {
+      expect(input.MaxResults).toBe(1000);
       // Of others', too, if nobody says 'self'; but for the filter it would be all that there are.
       expect(input.OwnerIds).toEqual(['self']);
       const { items, NextToken } = page([...world.values()], input);
       const Snapshots = items.map(({ id, time, tags, copied, state, tier }) => ({
         SnapshotId: id,
-        VolumeId: copied ? 'vol-ffffffff' : tags['paws:volume'],
+        VolumeId: copied.startsWith('vol-') ? copied : tags['paws:volume'],
+        TransferType: copied.startsWith('vol-') ? undefined : copied || undefined,
         StartTime: time,
         State: state,
-        StorageTier: tier,
+        StorageTier: tier === 'archive' ? 'archive' : 'standard',
+        RestoreExpiryTime: tier === 'restored' ? new Date() : undefined,
         Tags: Object.entries(tags).map(([Key, Value]) => ({ Key, Value })),
       }));
       return { Snapshots, NextToken };
@@ -64,7 +69,16 @@ function ec2Of(world: Map<string, Told>): EC2Client {
       }));
       return { Images, NextToken };
     },
+    DescribeSnapshotTierStatusCommand: (input) => {
+      expect(input.Filters).toEqual([{ Name: 'last-tiering-operation', Values: ['archival-in-progress'] }]);
+      const { items, NextToken } = page(
+        [...world.values()].filter(({ tier }) => tier === 'archiving'),
+        input,
+      );
+      return { SnapshotTierStatuses: items.map(({ id }) => ({ SnapshotId: id })), NextToken };
+    },
     DescribeLockedSnapshotsCommand: (input) => {
+      expect(input.MaxResults).toBe(1000);
       const { items, NextToken } = page(
         [...world.values()].filter(({ lock }) => lock !== 'none'),
         input,
@@ -105,9 +119,9 @@ const rules = fc.oneof(
 const mostly = <T>(usual: T, ...others: T[]) =>
   fc.oneof({ weight: 12, arbitrary: fc.constant(usual) }, fc.constantFrom(...others));
 const members = fc.record({
-  copied: mostly(false, true),
+  copied: mostly<Told['copied']>('', 'vol-ffff', 'vol-ffffffff', 'vol-0123456789abcdef0', 'time-based'),
   state: mostly('completed', 'pending', 'error'),
-  tier: mostly('standard', 'archive'),
+  tier: mostly('standard', 'archive', 'restored', 'archiving'),
   image: mostly<Told['image']>('none', 'available', 'disabled'),
   lock: mostly<Told['lock']>('none', 'governance', 'expired'),
   late: fc.nat(7200),
@@ -246,6 +260,21 @@ describe('over random histories, on an EC2 of the test', () => {
     // The histories are such that there is something to delete.
     expect(deletedInAll).toBeGreaterThan(200);
   });
+});
+
+test('copies of copies, of whatever volumes, are not taken for backups of one volume', async () => {
+  const Snapshots = ['vol-ffff', 'vol-ffffffff'].flatMap((id) =>
+    [1, 2].map((number) => ({
+      SnapshotId: `snap-${id}-${number}`,
+      VolumeId: id,
+      StartTime: new Date(number),
+      State: 'completed' as const,
+      Tags: [{ Key: 'paws:volume', Value: id }],
+    })),
+  );
+  const { client } = withFaults(ec2(), { operation: 'DescribeSnapshots', output: { Snapshots } });
+  const backups = await planPruning(client);
+  expect(backups.map(({ keptAs }) => keptAs)).toEqual([['copied'], ['copied'], ['copied'], ['copied']]);
 });
 
 async function makeVolume(): Promise<string> {

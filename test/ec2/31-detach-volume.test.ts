@@ -81,6 +81,14 @@ describe('as a command', () => {
   });
 });
 
+test('one that will never be free is not waited for', async () => {
+  for (const State of ['error', 'deleting'] as const) {
+    const { client, sent } = looks({ State });
+    await expect(detachVolume(client, { volumeId: 'vol-1' })).rejects.toThrow(`vol-1 is ${State}`);
+    expect(sent).toEqual(['DescribeVolumes']);
+  }
+});
+
 test('a volume that is free is left alone; one that is not there is an error', async () => {
   const volumeId = await create();
   const { client, sent } = withFaults(ec2());
