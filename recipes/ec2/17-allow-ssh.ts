@@ -12,7 +12,8 @@
  * ## Discussion
  * The book let in 0.0.0.0/0, the whole world. Such an instance sees its first login attempts within minutes; so
  * this takes one address, and the world only if it is typed and confirmed. Old rules stay: look at them with
- * `aws ec2 describe-security-group-rules`.
+ * `aws ec2 describe-security-group-rules`, and take one away with `aws ec2 revoke-security-group-ingress --group-id GROUP
+ * --security-group-rule-ids RULE`.
  *
  * Everything that uses the group is opened; a new group also lets all traffic out. To be reached, an instance needs
  * a public address and a route besides.
@@ -48,9 +49,10 @@ import {
   AuthorizeSecurityGroupIngressCommand,
   CreateSecurityGroupCommand,
   DeleteSecurityGroupCommand,
-  DescribeSecurityGroupsCommand,
   DescribeVpcsCommand,
   EC2Client,
+  paginateDescribeSecurityGroups,
+  type SecurityGroup,
   waitUntilSecurityGroupExists,
 } from '@aws-sdk/client-ec2';
 import { undo } from '../../shared/undo.ts';
@@ -98,19 +100,16 @@ export async function allowSsh(
   const network = networkOf(cidr);
   const vpc = vpcId ?? (await findDefaultVpc(ec2));
 
-  // A name is unique within its VPC only.
-  const { SecurityGroups = [] } = await ec2.send(
-    new DescribeSecurityGroupsCommand({
-      Filters: [
-        { Name: 'group-name', Values: [groupName] },
-        { Name: 'vpc-id', Values: [vpc] },
-      ],
-    }),
-  );
-  // A name with * in it would match others, too.
-  const existing = SecurityGroups.find(({ GroupName }) => GroupName === groupName)?.GroupId;
-  const GroupId = existing ?? (await createGroup(ec2, groupName, vpc, tags));
-  const result = { groupId: GroupId, groupName, vpcId: vpc, cidr: network, created: !existing };
+  // A name is unique within its VPC, whatever the case of its letters, which a filter by name would tell apart.
+  const all: SecurityGroup[] = [];
+  const Filters = [{ Name: 'vpc-id', Values: [vpc] }];
+  for await (const page of paginateDescribeSecurityGroups({ client: ec2, pageSize: 1000 }, { Filters })) {
+    all.push(...(page.SecurityGroups ?? []));
+  }
+  const existing = all.find(({ GroupName }) => GroupName?.toLowerCase() === groupName.toLowerCase());
+  const GroupId = existing?.GroupId ?? (await createGroup(ec2, groupName, vpc, tags));
+  const name = existing?.GroupName ?? groupName;
+  const result = { groupId: GroupId, groupName: name, vpcId: vpc, cidr: network, created: !existing };
 
   const Description = 'SSH';
   const ranges = network.includes(':')

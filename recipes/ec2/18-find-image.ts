@@ -16,10 +16,10 @@
  *
  * Names can be chosen by anybody, so never search by name without an owner: somebody else's
  * `ubuntu-24.04-fixed` would be the newest. Owners are account numbers, `self`, `amazon` or `aws-marketplace`;
- * Canonical's, for Ubuntu, is 099720109477.
+ * Canonical's, for Ubuntu, is 099720109477 (in GovCloud 513442679011, in China 837727238323).
  *
  * Deprecated images are left out, except your own. "Newest" is by date only: name the release in the pattern, or a
- * rebuilt older one may win. Images of AWS Marketplace, and those with Windows, cost extra by the hour.
+ * rebuilt older one may win. Where your account has a list of allowed images, others are not found. Images of AWS Marketplace, and those with Windows, cost extra by the hour.
  *
  * @run npx tsx recipes/ec2/18-find-image.ts --instance-type t4g.nano --local
  * @output
@@ -103,7 +103,7 @@ export async function findImage(
       { Name: 'architecture', Values: [architecture] },
       { Name: 'state', Values: ['available'] },
     ];
-    for await (const page of paginateDescribeImages({ client: ec2 }, { Owners: [owner], Filters })) {
+    for await (const page of paginateDescribeImages({ client: ec2, pageSize: 1000 }, { Owners: [owner], Filters })) {
       images.push(...(page.Images ?? []));
     }
   } else {

@@ -180,7 +180,9 @@ async function findAddress(
   }
   const state = instance?.State?.Name;
   if (state !== 'running') throw new Error(`${instanceId} is ${state}, not running; 2.20 starts a stopped one`);
-  const address = privateAddress ? instance?.PrivateIpAddress : instance?.PublicIpAddress;
+  const ipv4 = privateAddress ? instance?.PrivateIpAddress : instance?.PublicIpAddress;
+  // An IPv6 address is public and private.
+  const address = ipv4 ?? instance?.Ipv6Address;
   if (!address) {
     throw new Error(`${instanceId} has no public address: 2.6 gives it one, or connect to its private address`);
   }

@@ -17,7 +17,8 @@
  *
  * An instance with termination protection is refused with `OperationNotPermitted`, a stopped one too. To lift it:
  * `aws ec2 modify-instance-attribute --instance-id ID --no-disable-api-termination`. An instance of an Auto
- * Scaling group is replaced by a new one as soon as it is gone.
+ * Scaling group is replaced by a new one as soon as it is gone, and so is one of a persistent Spot request: cancel that
+ * first (`aws ec2 cancel-spot-instance-requests --spot-instance-request-ids ID`).
  *
  * A terminated instance is listed for about an hour more, without costing, so a second run finds it again.
  *
@@ -28,6 +29,7 @@
  *   state           terminated
  *   kept volumes    -
  *   kept addresses  -
+ *   spot request    -
  * @permission ec2:DescribeInstances on *
  * @permission ec2:DescribeAddresses on *
  * @permission ec2:TerminateInstances on arn:aws:ec2:*:*:instance/*
@@ -52,6 +54,8 @@ export interface Kept {
   keptVolumes: string[];
   /** Elastic IP addresses that stay, as allocation ids. */
   keptAddresses: string[];
+  /** The Spot request that launched it, and launches another if it is persistent; null for an on-demand instance. */
+  spotRequest: string | null;
 }
 
 export interface TerminatedInstance extends Kept {
@@ -112,7 +116,7 @@ export async function terminateInstance(
  *
  * @param ec2 - Of the instance's region.
  * @param options.instanceId - The instance.
- * @returns Ids of volumes and of Elastic IP addresses; network interfaces of your own are not looked at.
+ * @returns Ids of volumes, of Elastic IP addresses, and of a Spot request; network interfaces of your own are not looked at.
  * @throws InvalidInstanceID.NotFound when there is no such instance.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/preserving-volumes-on-termination.html
  *
@@ -123,7 +127,7 @@ export async function terminateInstance(
  */
 export async function findKept(ec2: EC2Client, { instanceId }: { instanceId: string }): Promise<Kept> {
   const { Reservations = [] } = await ec2.send(new DescribeInstancesCommand({ InstanceIds: [instanceId] }));
-  const { BlockDeviceMappings = [] } = Reservations[0]?.Instances?.[0] ?? {};
+  const { BlockDeviceMappings = [], SpotInstanceRequestId } = Reservations[0]?.Instances?.[0] ?? {};
   const Filters = [{ Name: 'instance-id', Values: [instanceId] }];
   const { Addresses = [] } = await ec2.send(new DescribeAddressesCommand({ Filters }));
   return {
@@ -131,6 +135,7 @@ export async function findKept(ec2: EC2Client, { instanceId }: { instanceId: str
       ({ Ebs }) => Ebs?.VolumeId as string,
     ),
     keptAddresses: Addresses.map(({ AllocationId }) => AllocationId as string),
+    spotRequest: SpotInstanceRequestId || null,
   };
 }
 
@@ -145,11 +150,11 @@ recipe(import.meta, (command) =>
     .action(async (given) => {
       const ec2 = connect(EC2Client);
       const instanceId = given ?? (await newestInstance(ec2));
-      const { keptVolumes, keptAddresses } = await findKept(ec2, { instanceId });
+      const { keptVolumes, keptAddresses, spotRequest } = await findKept(ec2, { instanceId });
       const kept = [...keptVolumes, ...keptAddresses].join(', ');
-      await confirm(
-        `Terminate ${instanceId} for good? ${kept ? `These stay and go on costing: ${kept}.` : 'No volume or address of it stays.'}`,
-      );
+      const stays = kept ? `These stay and go on costing: ${kept}.` : 'No volume or address of it stays.';
+      const again = spotRequest ? ` If ${spotRequest} is persistent, it launches another: cancel it first.` : '';
+      await confirm(`Terminate ${instanceId} for good? ${stays}${again}`);
       print(await terminateInstance(ec2, { instanceId, signal: interrupted(), onProgress: progress }));
     }),
 );

@@ -74,6 +74,7 @@ import {
 } from '@aws-sdk/client-iam';
 import { type Made, undo } from '../../shared/undo.ts';
 import { waitFor } from '../../shared/wait.ts';
+import { tryAgain } from '../s3/13-helpers/try-again.ts';
 
 export interface InstanceRole {
   roleName: string;
@@ -127,8 +128,7 @@ export async function createInstanceRole(
     throw new RangeError(`a role's name has 1 to 64 letters, digits and _ + = , . @ -, not "${roleName}"`);
   if (!/^(?!AWS\/|:)[\w./#: -]{1,255}$/.test(namespace))
     throw new RangeError(`a namespace has letters, digits and . - _ / # : and is not AWS's own, not "${namespace}"`);
-  const RoleName = roleName;
-  const InstanceProfileName = roleName;
+  const [RoleName, InstanceProfileName] = [roleName, roleName];
   const Tags = Object.entries(tags).map(([Key, Value]) => ({ Key, Value }));
 
   // All is looked at before anything is made. What is there for something else is left alone.
@@ -138,6 +138,8 @@ export async function createInstanceRole(
   if (other) throw new Error(`there is an instance profile ${roleName} with the role ${other}: choose another name`);
 
   const made: Made[] = [];
+  // What was created this moment may be unknown to the part of IAM that answers the next call.
+  const known = { passing: ['NoSuchEntityException'], signal };
   try {
     onProgress?.(`creating what is missing of ${roleName}`);
     signal?.throwIfAborted();
@@ -147,7 +149,6 @@ export async function createInstanceRole(
       const { Role } = await iam.send(new CreateRoleCommand({ RoleName, AssumeRolePolicyDocument, Tags }));
       roleArn = Role?.Arn as string;
       made.push({ id: `role ${roleName}`, remove: () => iam.send(new DeleteRoleCommand({ RoleName })) });
-      // What was created this moment may be unknown to the part of IAM that answers the next call.
       await waitFor(waitUntilRoleExists, iam, { RoleName }, { until: `role ${roleName} is known`, signal });
     }
 
@@ -155,7 +156,7 @@ export async function createInstanceRole(
     if (!role?.allowed) {
       const PolicyName = policyName;
       const PolicyDocument = JSON.stringify(policyFor(namespace));
-      await iam.send(new PutRolePolicyCommand({ RoleName, PolicyName, PolicyDocument }));
+      await tryAgain(() => iam.send(new PutRolePolicyCommand({ RoleName, PolicyName, PolicyDocument })), known);
       const remove = () => iam.send(new DeleteRolePolicyCommand({ RoleName, PolicyName }));
       made.push({ id: `policy ${policyName}`, remove });
     }
@@ -172,10 +173,9 @@ export async function createInstanceRole(
     signal?.throwIfAborted();
     if (!profile?.role) {
       // The last step: it needs no undoing.
-      await iam.send(new AddRoleToInstanceProfileCommand({ InstanceProfileName, RoleName }));
+      await tryAgain(() => iam.send(new AddRoleToInstanceProfileCommand({ InstanceProfileName, RoleName })), known);
     }
-    const linked = profile?.role ? [] : ['role in instance profile'];
-    const all = [...made.map(({ id }) => id), ...linked];
+    const all = [...made.map(({ id }) => id), ...(profile?.role ? [] : ['role in instance profile'])];
     return { roleName, roleArn, instanceProfile: InstanceProfileName, namespace, made: all };
   } catch (error) {
     throw await undo(made, error, { onProgress });
@@ -183,8 +183,8 @@ export async function createInstanceRole(
 }
 
 /**
- * Deletes a role that `createInstanceRole` made, with its policy and its instance profile. Instances that run with it
- * can't call AWS any more.
+ * Deletes a role that `createInstanceRole` made, with its policy and the instance profile of its name, whoever made that.
+ * Instances that run with it can't call AWS any more.
  *
  * @param iam - Of any region.
  * @param options.roleName - Name of the role.
@@ -294,6 +294,7 @@ recipe(import.meta, (command) =>
       const more = { tags: tags(), signal: interrupted(), onProgress: progress };
       const result = await createInstanceRole(connect(IAMClient), { ...options, ...more });
       print(result);
-      if (result.made.includes(`role ${result.roleName}`)) sayUndo(result);
+      // What undoes it deletes all four.
+      if (result.made.length === 4) sayUndo(result);
     }),
 );

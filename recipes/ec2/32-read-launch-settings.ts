@@ -76,7 +76,6 @@
  */
 import {
   type _InstanceType,
-  type BlockDeviceMapping,
   DescribeInstanceAttributeCommand,
   DescribeInstanceCreditSpecificationsCommand,
   DescribeInstancesCommand,
@@ -85,12 +84,12 @@ import {
   type Instance,
   type InstanceAttribute,
   type InstanceNetworkInterface,
-  type InstanceTypeInfo,
   paginateDescribeVolumes,
   type RunInstancesCommandInput,
   type ShutdownBehavior,
   type Volume,
 } from '@aws-sdk/client-ec2';
+import { cpuOptions, toMapping } from './32-helpers/launch-parts.ts';
 
 export interface LaunchSettings {
   instanceId: string;
@@ -182,7 +181,12 @@ export async function readLaunchSettings(
         // A stopped instance has no public address, and doesn't tell whether it had one: then the subnet decides.
         AssociatePublicIpAddress: state === 'running' ? instance.PublicIpAddress !== undefined : undefined,
         SecondaryPrivateIpAddressCount: (primary?.PrivateIpAddresses ?? []).slice(1).length || undefined,
+        Ipv4PrefixCount: primary?.Ipv4Prefixes?.length || undefined,
         Ipv6AddressCount: primary?.Ipv6Addresses?.length || undefined,
+        Ipv6PrefixCount: primary?.Ipv6Prefixes?.length || undefined,
+        PrimaryIpv6: primary?.Ipv6Addresses?.some(({ IsPrimaryIpv6 }) => IsPrimaryIpv6) || undefined,
+        EnaSrdSpecification: primary?.Attachment?.EnaSrdSpecification,
+        ConnectionTrackingSpecification: primary?.ConnectionTrackingConfiguration,
         InterfaceType: primary?.InterfaceType === 'efa' ? 'efa' : undefined,
       },
     ],
@@ -222,19 +226,22 @@ export async function readLaunchSettings(
     TagSpecifications: ownTags.length > 0 ? [{ ResourceType: 'instance', Tags: ownTags }] : undefined,
   };
 
-  const addresses = (primary?.PrivateIpAddresses ?? []).flatMap(({ PrivateIpAddress, Association }) =>
-    [PrivateIpAddress, Association?.PublicIp].filter((address) => address !== undefined),
-  );
+  const secondary = (instance.SecondaryInterfaces ?? []).map((one) => one.SecondaryInterfaceId);
+  const addresses = [
+    ...(primary?.PrivateIpAddresses ?? []).flatMap((one) => [one.PrivateIpAddress, one.Association?.PublicIp]),
+    ...(primary?.Ipv6Addresses ?? []).map(({ Ipv6Address }) => Ipv6Address),
+  ].filter((address) => address !== undefined);
   const differences = [
     `addresses: other than ${addresses.join(' and ')}`,
     ...(state === 'running' ? [] : ['public address: as the subnet has it']),
     ...(devices.some(isRoot) ? ['root volume: as in the image'] : []),
     ...(type.InstanceStorageSupported ? ['instance store: empty'] : []),
     ...devices.filter(({ volume }) => !volume.Encrypted).map(({ device }) => `${device}: encrypted`),
-    ...others.map(({ NetworkInterfaceId }) => `${NetworkInterfaceId}: left out`),
+    ...[...others.map((one) => one.NetworkInterfaceId), ...secondary].map((id) => `${id}: left out`),
     ...(InstanceLifecycle ? [`${InstanceLifecycle}: on demand instead`] : []),
     ...(attributes.DisableApiTermination?.Value ? ['termination protection: off'] : []),
     ...(attributes.DisableApiStop?.Value ? ['stop protection: off'] : []),
+    ...(instance.MaintenanceOptions?.RebootMigration === 'disabled' ? ['migration when it is rebooted: default'] : []),
     ...(instance.SourceDestCheck === false ? ['source/destination check: on'] : []),
     ...tags.filter((tag) => !isOwn(tag)).map(({ Key }) => `tag ${Key}: left out`),
   ];
@@ -244,35 +251,6 @@ export async function readLaunchSettings(
 /** The primary network interface has the first position of the first card. */
 function position({ Attachment }: InstanceNetworkInterface): number {
   return (Attachment?.NetworkCardIndex ?? 0) * 100 + (Attachment?.DeviceIndex ?? 0);
-}
-
-function toMapping({ device, keep, volume }: { device: string; keep: boolean; volume: Volume }): BlockDeviceMapping {
-  const { Size, VolumeType = 'gp3', Iops, Throughput, KmsKeyId } = volume;
-  return {
-    DeviceName: device,
-    Ebs: {
-      VolumeSize: Size,
-      VolumeType,
-      // EC2 tells them of other types as well, and refuses them there.
-      Iops: /^(gp3|io1|io2)$/.test(VolumeType) ? Iops : undefined,
-      Throughput: VolumeType === 'gp3' ? Throughput : undefined,
-      Encrypted: true,
-      KmsKeyId,
-      DeleteOnTermination: !keep,
-    },
-  };
-}
-
-/** Only what is not the type's default: many types refuse to be told. */
-function cpuOptions({ CpuOptions = {} }: Instance, { VCpuInfo = {} }: InstanceTypeInfo): Instance['CpuOptions'] {
-  const { CoreCount, ThreadsPerCore, AmdSevSnp, NestedVirtualization } = CpuOptions;
-  const isDefault = CoreCount === VCpuInfo.DefaultCores && ThreadsPerCore === VCpuInfo.DefaultThreadsPerCore;
-  const options = {
-    ...(CoreCount && VCpuInfo.DefaultCores && !isDefault ? { CoreCount, ThreadsPerCore } : {}),
-    ...(AmdSevSnp === 'enabled' ? { AmdSevSnp } : {}),
-    ...(NestedVirtualization === 'enabled' ? { NestedVirtualization } : {}),
-  };
-  return Object.keys(options).length > 0 ? options : undefined;
 }
 
 // ---- command line: leave out when copying ----

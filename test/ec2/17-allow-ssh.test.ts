@@ -74,6 +74,12 @@ test('a name with * in it opens no other group', async () => {
   expect(await groups('starry')).toEqual(before);
 });
 
+test('a name in other letters is the same group, as for EC2', async () => {
+  const { groupId } = JSON.parse((await allow('--cidr 203.0.113.1/32 --group-name Capital --json')).stdout);
+  const result = JSON.parse((await allow('--cidr 203.0.113.2/32 --group-name capital --json')).stdout);
+  expect(result).toMatchObject({ groupId, groupName: 'Capital', created: false });
+});
+
 test.each([
   '203.0.113.25',
   '203.0.113.256/32',

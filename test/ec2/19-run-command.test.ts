@@ -143,6 +143,9 @@ test('an instance that is stopped, or has no public address, is said so', async 
   const { PublicIpAddress: _, ...hidden } = running;
   const inside = { ...hidden, PrivateIpAddress: '127.0.0.1' };
   expect((await failed({}, answering(inside))).message).toMatch(/no public address/);
+  // An IPv6 address, which costs nothing, will do; the server of this test has IPv4 only.
+  const mapped = { ...inside, Ipv6Address: '::ffff:127.0.0.1' };
+  expect(await call({}, answering(mapped))).toMatchObject({ address: '::ffff:127.0.0.1', exitCode: 0 });
   expect(await call({ privateAddress: true }, answering(inside))).toMatchObject({ address: '127.0.0.1', exitCode: 0 });
 });
 

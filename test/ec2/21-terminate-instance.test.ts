@@ -67,7 +67,18 @@ test('volumes and addresses that stay are named before, in the question, and aft
   );
   expect(await state(id)).toBe('running');
   const done = JSON.parse((await terminate(`${id} --yes --json`)).stdout);
-  expect(done).toMatchObject({ keptVolumes: [VolumeId], keptAddresses: [AllocationId] });
+  expect(done).toMatchObject({ keptVolumes: [VolumeId], keptAddresses: [AllocationId], spotRequest: null });
+});
+
+test('that a Spot request may launch another is said in the question', async () => {
+  const id = await launch();
+  const spot = { State: { Name: 'running' }, SpotInstanceRequestId: 'sir-1' };
+  const faults = [{ operation: 'ec2:DescribeInstances', output: { Reservations: [{ Instances: [spot] }] } }];
+  const asked = await terminate(id, { faults });
+  expect(asked).toMatchObject({ code: 2, stdout: '' });
+  expect(asked.stderr).toContain(
+    'address of it stays. If sir-1 is persistent, it launches another: cancel it first.\n',
+  );
 });
 
 test('an answer of no at the terminal leaves the instance, yes terminates it', async () => {

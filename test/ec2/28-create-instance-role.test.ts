@@ -24,15 +24,19 @@ const { run, file } = own;
 const iam = new IAMClient(settingsOf(own));
 
 /** A client for which something else happens at an operation: an error in place of the answer, or a call after it. */
-function faulty(faults: Record<string, string | (() => void)>): IAMClient {
+function faulty(faults: Record<string, string | (() => void)>, times = Number.POSITIVE_INFINITY): IAMClient {
+  let left = times;
   const client = new IAMClient(settingsOf(own));
   client.middlewareStack.add(
     (next, { commandName = '' }) =>
       async (args) => {
         const fault = faults[commandName.replace('Command', '')];
-        if (typeof fault === 'string') throw Object.assign(new Error(`${fault} it is`), { name: fault });
+        if (typeof fault === 'string' && left-- > 0) {
+          const $metadata = { httpStatusCode: 400 };
+          throw Object.assign(new Error(`${fault} it is`), { name: fault, $metadata });
+        }
         const answer = await next(args);
-        fault?.();
+        if (typeof fault === 'function') fault();
         return answer;
       },
     { step: 'initialize' },
@@ -147,6 +151,14 @@ describe('when a step fails, what the run made is gone', () => {
     expect(result.stderr).toContain('permission iam:AddRoleToInstanceProfile is missing');
     expect(await left()).toEqual([]);
   });
+});
+
+test('what one part of IAM does not know yet is tried again', async () => {
+  for (const operation of ['PutRolePolicy', 'AddRoleToInstanceProfile']) {
+    const unknown = faulty({ [operation]: 'NoSuchEntityException' }, 1);
+    expect((await createInstanceRole(unknown, { roleName: 'new' })).made).toHaveLength(4);
+    await deleteInstanceRole(iam, { roleName: 'new' });
+  }
 });
 
 test('when a step fails, what was there before is as it was; what can not be removed is named', async () => {

@@ -105,7 +105,8 @@ test('what can not be repeated is listed, and what would be an error is left out
     MetadataOptions: { State: 'applied', HttpEndpoint: 'disabled', HttpTokens: 'required' },
     Placement: { AvailabilityZone: 'us-east-1a', GroupId: 'pg-1', GroupName: 'near', Tenancy: 'host', HostId: 'h-1' },
     NetworkPerformanceOptions: { BandwidthWeighting: 'default' },
-    MaintenanceOptions: { AutoRecovery: 'default', RebootMigration: 'default' },
+    MaintenanceOptions: { AutoRecovery: 'default', RebootMigration: 'disabled' },
+    SecondaryInterfaces: [{ SecondaryInterfaceId: 'si-1' }],
     CapacityReservationSpecification: {
       CapacityReservationPreference: 'open',
       CapacityReservationTarget: { CapacityReservationId: 'cr-1' },
@@ -115,7 +116,11 @@ test('what can not be repeated is listed, and what would be an error is left out
       { NetworkInterfaceId: 'eni-2', Attachment: { DeviceIndex: 1 }, Groups: [{ GroupId: 'sg-2' }] },
       {
         ...first,
-        Ipv6Addresses: [{ Ipv6Address: '2001:db8::1' }],
+        Ipv6Addresses: [{ Ipv6Address: '2001:db8::1', IsPrimaryIpv6: true }],
+        Ipv4Prefixes: [{ Ipv4Prefix: '10.0.1.0/28' }],
+        Ipv6Prefixes: [{ Ipv6Prefix: '2001:db8:1::/80' }, { Ipv6Prefix: '2001:db8:2::/80' }],
+        Attachment: { DeviceIndex: 0, EnaSrdSpecification: { EnaSrdEnabled: true } },
+        ConnectionTrackingConfiguration: { TcpEstablishedTimeout: 600 },
         InterfaceType: 'efa',
         PrivateIpAddresses: [...(first?.PrivateIpAddresses ?? []), { PrivateIpAddress: '10.0.0.8' }],
       },
@@ -126,14 +131,16 @@ test('what can not be repeated is listed, and what would be an error is left out
     ],
   });
   expect(differences).toEqual([
-    expect.stringMatching(/^addresses: other than [\d.]+ and [\d.]+ and 10\.0\.0\.8$/),
+    expect.stringMatching(/^addresses: other than [\d.]+ and [\d.]+ and 10\.0\.0\.8 and 2001:db8::1$/),
     'root volume: as in the image',
     'instance store: empty',
     '/dev/sda1: encrypted',
     'eni-2: left out',
+    'si-1: left out',
     'spot: on demand instead',
     'termination protection: off',
     'stop protection: off',
+    'migration when it is rebooted: default',
     'source/destination check: on',
     'tag aws:autoscaling:groupName: left out',
   ]);
@@ -142,6 +149,9 @@ test('what can not be repeated is listed, and what would be an error is left out
     {
       Groups: [first?.Groups?.[0]?.GroupId],
       ...{ Ipv6AddressCount: 1, SecondaryPrivateIpAddressCount: 1, InterfaceType: 'efa' },
+      ...{ Ipv4PrefixCount: 1, Ipv6PrefixCount: 2, PrimaryIpv6: true },
+      EnaSrdSpecification: { EnaSrdEnabled: true },
+      ConnectionTrackingSpecification: { TcpEstablishedTimeout: 600 },
     },
   ]);
   expect(settings.Placement).toMatchObject({ GroupId: 'pg-1', GroupName: undefined, HostId: undefined });
