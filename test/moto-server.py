@@ -1,6 +1,6 @@
 """moto server as the tests need it: with a few regions of one partition, for each region costs it time and memory, with
 CloudWatch's and S3's actions under the names that policies have for them, and with the answer that no snapshot is
-locked."""
+locked or on its way to the archive."""
 
 import sys
 
@@ -41,4 +41,6 @@ for method, verb in {"GET": "Get", "PUT": "Put"}.items():
     key[method]["legal-hold"] = verb + "ObjectLegalHold"
 
 ElasticBlockStore.describe_locked_snapshots = lambda self: ActionResult({"Snapshots": []})
+# moto knows no filter by the state of the archiving.
+ElasticBlockStore.describe_snapshot_tier_status = lambda self: ActionResult({"SnapshotTierStatuses": []})
 main(sys.argv[1:])

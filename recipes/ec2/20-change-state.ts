@@ -185,6 +185,7 @@ export async function changeState(
  * const ec2 = new EC2Client({});
  * await ec2.send(new StartInstancesCommand({ InstanceIds: ['i-0123456789abcdef0'] }));
  * const { PublicIpAddress } = await waitUntilStarted(ec2, { instanceId: 'i-0123456789abcdef0' });
+ * console.log(`it is at ${PublicIpAddress} now`);
  */
 export async function waitUntilStarted(
   ec2: EC2Client,
