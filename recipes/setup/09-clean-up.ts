@@ -16,7 +16,7 @@
  * their own, so what your programs make is never deleted by `--all`.
  *
  * `--all` looks in one region, `--all --all-regions` in every region that your account has enabled. Buckets are
- * found wherever they are.
+ * found wherever they are. Regions and buckets that you may not look at are named in an error at the end.
  *
  * An id that isn't there is told apart from one that was deleted: it may be of another region or account. Of an
  * object S3 tells that only to those who may list the bucket, which the printed policy leaves out: it is `failed` (403).
@@ -178,7 +178,7 @@ function regionOf({ id, region }: Resource): string {
 // ---- command line: leave out when copying ----
 import { EC2Client } from '@aws-sdk/client-ec2';
 import { confirm, connect, interrupted, print, progress, recipe, yes } from '../../shared/cli.ts';
-import { findEnabledRegions, findTagged } from './14-find-tagged.ts';
+import { findEnabledRegions, findTagged, refuseUnseen } from './14-find-tagged.ts';
 
 recipe(import.meta, (command) =>
   command
@@ -192,10 +192,9 @@ recipe(import.meta, (command) =>
         throw new TypeError('name targets, or give --made-by or --all');
       if (targets.length > 0 && allRegions) throw new TypeError('--all-regions goes with --made-by or --all');
       const ec2 = connect(EC2Client);
-      const region = await ec2.config.region();
-      const regions = allRegions ? await findEnabledRegions(ec2) : [region];
-      const named = targets.map((id) => ({ id, region }));
-      const resources = all || value ? await findTagged(connect, { key: 'paws', value, regions }) : named;
+      const regions = allRegions ? await findEnabledRegions(ec2) : [await ec2.config.region()];
+      const tagged = all || value ? await findTagged(connect, { key: 'paws', value, regions }) : null;
+      const resources = tagged?.found ?? targets.map((id) => ({ id, region: regions[0] as string }));
       const placeless = targets[0] ? /^s3:|:iam::/ : /:iam::/; // a role, and a bucket that was only named
       const place = (one: Resource) => (placeless.test(one.id) ? '' : ` in ${regionOf(one)}`);
       const list = resources.map((one) => `  ${one.id}${place(one)}, ${kindOf(one.id).cost}\n`).join('');
@@ -204,5 +203,6 @@ recipe(import.meta, (command) =>
       print(outcomes);
       const failed = outcomes.filter(({ outcome }) => outcome === 'failed').length;
       if (failed > 0) throw new Error(`${failed} of ${outcomes.length} could not be deleted`);
+      refuseUnseen(tagged?.unseen ?? []);
     }),
 );

@@ -22,8 +22,8 @@
  * Groups Tagging API is faster (`aws resourcegroupstaggingapi get-resources --tag-filters Key=paws`); it answers for
  * one region a call, may lag behind, and knows neither key pairs nor roles.
  *
- * Where a policy of your organization forbids regions, `--all-regions` ends with an error that names the first of them:
- * look in each of those that you may use (`--region`).
+ * Where a policy of your organization forbids regions, or a bucket's own policy its tags, all else is listed, and an error
+ * at the end names what could not be looked at.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @run npx tsx recipes/setup/14-find-tagged.ts --local
@@ -54,33 +54,13 @@
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstances.html
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetBucketTagging.html
  */
-import {
-  AlarmType,
-  CloudWatchClient,
-  ListTagsForResourceCommand as ListAlarmTagsCommand,
-  paginateDescribeAlarms,
-} from '@aws-sdk/client-cloudwatch';
-import {
-  DescribeAddressesCommand,
-  DescribeKeyPairsCommand,
-  DescribeRegionsCommand,
-  EC2Client,
-  paginateDescribeImages,
-  paginateDescribeInstances,
-  paginateDescribeSecurityGroups,
-  paginateDescribeSnapshots,
-  paginateDescribeVolumes,
-  type Tag,
-} from '@aws-sdk/client-ec2';
-import { IAMClient, ListRoleTagsCommand, paginateListRoles, type Role } from '@aws-sdk/client-iam';
-import { type Bucket, GetBucketTaggingCommand, paginateListBuckets, S3Client } from '@aws-sdk/client-s3';
-import {
-  ListTagsForResourceCommand as ListTopicTagsCommand,
-  paginateListTopics,
-  SNSClient,
-  type Topic,
-} from '@aws-sdk/client-sns';
+import { CloudWatchClient } from '@aws-sdk/client-cloudwatch';
+import { DescribeRegionsCommand, EC2Client } from '@aws-sdk/client-ec2';
+import { IAMClient } from '@aws-sdk/client-iam';
+import { S3Client } from '@aws-sdk/client-s3';
+import { SNSClient } from '@aws-sdk/client-sns';
 import pMap from 'p-map';
+import { findAlarms, findBuckets, findInEc2, findRoles, findTopics, isDenied } from './14-helpers/find-in-services.ts';
 
 /** Makes a client of any service for a region: `(Client, settings) => new Client(settings)`. */
 export type Connect = <Client extends CloudWatchClient | EC2Client | IAMClient | S3Client | SNSClient>(
@@ -98,6 +78,12 @@ export interface Tagged {
   value: string;
 }
 
+/** Where nobody may look: a region or a bucket, and the error that said so. */
+export interface Unseen {
+  where: string;
+  error: Error;
+}
+
 /**
  * Finds the instances, volumes, snapshots, images, addresses, security groups, key pairs, alarms, topics, roles and
  * buckets with a tag.
@@ -106,19 +92,20 @@ export interface Tagged {
  * @param options.key - Key of the tag.
  * @param options.value - Value of the tag. Any by default.
  * @param options.regions - Where to look. Roles and buckets are found wherever they are.
- * @returns What was found; nothing that is being deleted already.
- * @throws The SDK's error when a region or a bucket can't be looked at.
+ * @returns What was found, nothing that is being deleted already; and the regions and buckets that you may not look at.
+ * @throws The SDK's error when none of the regions may be looked at, or for another reason than that.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstances.html
  *
  * @example
  * const where = { key: 'project', value: 'moon', regions: ['eu-west-1'] };
- * const found = await findTagged((Client, settings) => new Client(settings), where);
+ * const { found } = await findTagged((Client, settings) => new Client(settings), where);
  * for (const { id, region } of found) console.log(id, region);
  */
 export async function findTagged(
   connect: Connect,
   { key, value, regions }: { key: string; value?: string; regions: string[] },
-): Promise<Tagged[]> {
+): Promise<{ found: Tagged[]; unseen: Unseen[] }> {
+  const unseen: Unseen[] = [];
   // One call for each thing is more than CloudWatch, SNS and IAM take at once: calls that are throttled wait.
   const maxAttempts = 10;
   const inRegion = async (region: string) => {
@@ -129,17 +116,46 @@ export async function findTagged(
         ...(await findTopics(connect(SNSClient, { region, maxAttempts }), key, region)),
       ];
     } catch (error) {
-      throw Object.assign(error as Error, { message: `${region}: ${(error as Error).message}` });
+      Object.assign(error as Error, { message: `${region}: ${(error as Error).message}` });
+      if (!isDenied(error as Error)) throw error;
+      unseen.push({ where: region, error: error as Error });
+      if (unseen.length === regions.length) throw unseen[0]?.error;
+      return [];
     }
   };
   const home = regions[0] as string;
-  const found = await Promise.all([
+  const all = await Promise.all([
     pMap(regions, inRegion, { concurrency: 16 }),
     // Roles belong to no region: they are told with the first.
     findRoles(connect(IAMClient, { region: home, maxAttempts }), key, home),
     findBuckets((region) => connect(S3Client, { region }), key, home),
   ]);
-  return found.flat(2).filter((one) => value === undefined || one.value === value);
+  const [inRegions, roles, buckets] = all;
+  const found = [...inRegions.flat(), ...roles, ...buckets.found].filter(
+    (one) => value === undefined || one.value === value,
+  );
+  return { found, unseen: [...unseen, ...buckets.unseen] };
+}
+
+/**
+ * Throws if something could not be looked at.
+ *
+ * @param unseen - What `findTagged` tells.
+ * @throws Error that names all of it, with the first error's name and reason.
+ * @see https://docs.aws.amazon.com/organizations/latest/userguide/orgs_manage_policies_scps.html
+ *
+ * @example
+ * const where = { key: 'project', regions: ['eu-west-1', 'eu-north-1'] };
+ * const { found, unseen } = await findTagged((Client, settings) => new Client(settings), where);
+ * console.log(found);
+ * refuseUnseen(unseen);
+ */
+export function refuseUnseen(unseen: Unseen[]): void {
+  const [first] = unseen;
+  if (!first) return;
+  const { name, message } = first.error;
+  const told = `could not look at ${unseen.map(({ where }) => where).join(', ')}: ${message}`;
+  throw Object.assign(new Error(told, { cause: first.error }), { name });
 }
 
 /**
@@ -161,114 +177,6 @@ export async function findEnabledRegions(ec2: EC2Client, { signal }: { signal?: 
   return Regions.map(({ RegionName }) => RegionName as string);
 }
 
-async function findInEc2(ec2: EC2Client, key: string, region: string): Promise<Tagged[]> {
-  const found: Tagged[] = [];
-  const add = (id: string | undefined, tags: Tag[] = []) => {
-    // To EC2's filter, a star in the key stands for any characters.
-    const tag = tags.find(({ Key }) => Key === key);
-    if (tag) found.push({ id: id as string, region, value: tag.Value as string });
-  };
-  const tagged = { Name: 'tag-key', Values: [key] };
-  const Filters = [tagged];
-  const alive = { Name: 'instance-state-name', Values: ['pending', 'running', 'stopping', 'stopped'] };
-  for await (const page of paginateDescribeInstances({ client: ec2, pageSize: 500 }, { Filters: [tagged, alive] })) {
-    for (const { Instances = [] } of page.Reservations ?? []) {
-      for (const { InstanceId, Tags } of Instances) add(InstanceId, Tags);
-    }
-  }
-  const kept = { Name: 'status', Values: ['creating', 'available', 'in-use', 'error'] };
-  for await (const page of paginateDescribeVolumes({ client: ec2, pageSize: 500 }, { Filters: [tagged, kept] })) {
-    for (const { VolumeId, Tags } of page.Volumes ?? []) add(VolumeId, Tags);
-  }
-  const mine = { Filters, OwnerIds: ['self'] };
-  for await (const page of paginateDescribeSnapshots({ client: ec2, pageSize: 500 }, mine)) {
-    for (const { SnapshotId, Tags } of page.Snapshots ?? []) add(SnapshotId, Tags);
-  }
-  const images = { Filters, Owners: ['self'], IncludeDeprecated: true, IncludeDisabled: true };
-  for await (const page of paginateDescribeImages({ client: ec2, pageSize: 500 }, images)) {
-    for (const { ImageId, Tags } of page.Images ?? []) add(ImageId, Tags);
-  }
-  for await (const page of paginateDescribeSecurityGroups({ client: ec2, pageSize: 500 }, { Filters })) {
-    for (const { GroupId, Tags } of page.SecurityGroups ?? []) add(GroupId, Tags);
-  }
-  // Addresses and key pairs come all at once.
-  const { Addresses = [] } = await ec2.send(new DescribeAddressesCommand({ Filters }));
-  for (const { AllocationId, Tags } of Addresses) add(AllocationId, Tags);
-  const { KeyPairs = [] } = await ec2.send(new DescribeKeyPairsCommand({ Filters }));
-  for (const { KeyPairId, Tags } of KeyPairs) add(KeyPairId, Tags);
-  return found;
-}
-
-async function findAlarms(cloudwatch: CloudWatchClient, key: string, region: string): Promise<Tagged[]> {
-  const found: Tagged[] = [];
-  const look = async ({ AlarmArn: id }: { AlarmArn?: string }) => {
-    const { Tags = [] } = await cloudwatch.send(new ListAlarmTagsCommand({ ResourceARN: id })).catch(noneIfGone);
-    const tag = Tags.find(({ Key }) => Key === key);
-    if (tag) found.push({ id: id as string, region, value: tag.Value as string });
-  };
-  // Without these it would tell of metric alarms only.
-  const AlarmTypes = Object.values(AlarmType);
-  for await (const page of paginateDescribeAlarms({ client: cloudwatch }, { AlarmTypes })) {
-    const { MetricAlarms = [], CompositeAlarms = [], LogAlarms = [] } = page;
-    await pMap([...MetricAlarms, ...CompositeAlarms, ...LogAlarms], look, { concurrency: 4 });
-  }
-  return found;
-}
-
-async function findTopics(sns: SNSClient, key: string, region: string): Promise<Tagged[]> {
-  const found: Tagged[] = [];
-  const look = async ({ TopicArn: id }: Topic) => {
-    const { Tags = [] } = await sns.send(new ListTopicTagsCommand({ ResourceArn: id })).catch(noneIfGone);
-    const tag = Tags.find(({ Key }) => Key === key);
-    if (tag) found.push({ id: id as string, region, value: tag.Value as string });
-  };
-  for await (const { Topics = [] } of paginateListTopics({ client: sns }, {})) {
-    await pMap(Topics, look, { concurrency: 4 });
-  }
-  return found;
-}
-
-async function findRoles(iam: IAMClient, key: string, region: string): Promise<Tagged[]> {
-  const found: Tagged[] = [];
-  const look = async ({ Arn: id, RoleName }: Role) => {
-    const { Tags = [] } = await iam.send(new ListRoleTagsCommand({ RoleName })).catch(noneIfGone);
-    const tag = Tags.find(({ Key }) => Key === key);
-    if (tag) found.push({ id: id as string, region, value: tag.Value as string });
-  };
-  for await (const { Roles = [] } of paginateListRoles({ client: iam }, {})) {
-    await pMap(Roles, look, { concurrency: 4 });
-  }
-  return found;
-}
-
-/** For what was deleted since the list was made. */
-function noneIfGone(error: Error): { Tags?: Tag[] } {
-  if (/NotFound|NoSuchEntity/.test(error.name)) return {};
-  throw error;
-}
-
-async function findBuckets(s3: (region: string) => S3Client, key: string, home: string): Promise<Tagged[]> {
-  const found: Tagged[] = [];
-  const clients = new Map<string, S3Client>();
-  const look = async ({ Name, BucketRegion: region = home }: Bucket) => {
-    const client = clients.get(region) ?? s3(region);
-    clients.set(region, client);
-    try {
-      // A bucket answers for its tags in its own region only.
-      const { TagSet = [] } = await client.send(new GetBucketTaggingCommand({ Bucket: Name }));
-      const tag = TagSet.find(({ Key }) => Key === key);
-      if (tag) found.push({ id: `s3://${Name}`, region, value: tag.Value as string });
-    } catch (error) {
-      // No tags at all, or deleted since the list was made.
-      if (!['NoSuchTagSet', 'NoSuchBucket'].includes((error as Error).name)) throw error;
-    }
-  };
-  for await (const { Buckets = [] } of paginateListBuckets({ client: s3(home) }, { MaxBuckets: 1000 })) {
-    await pMap(Buckets, look, { concurrency: 16 });
-  }
-  return found;
-}
-
 // ---- command line: leave out when copying ----
 import { connect, print, recipe } from '../../shared/cli.ts';
 
@@ -280,6 +188,8 @@ recipe(import.meta, (command) =>
     .action(async ({ key, value, allRegions }) => {
       const here = connect(EC2Client);
       const regions = allRegions ? await findEnabledRegions(here) : [await here.config.region()];
-      print(await findTagged(connect, { key, value, regions }));
+      const { found, unseen } = await findTagged(connect, { key, value, regions });
+      print(found);
+      refuseUnseen(unseen);
     }),
 );

@@ -155,6 +155,16 @@ test('what can not be deleted is reported with its reason, the rest goes, and th
   expect(await keyNames()).toEqual(['mine', ids.get(failed?.id ?? '')]);
 });
 
+test('what could not be looked at is named at the end, and the rest goes', async () => {
+  await s3().send(new CreateBucketCommand({ Bucket: `${bucket}-closed` }));
+  const id = await keyPair('open', paws('2.16'));
+  const faults = [{ operation: 's3:GetBucketTagging', error: { name: 'AccessDenied', message: 'No.' } }];
+  const result = await cleanUp('--made-by 2.16 --yes --json', { faults });
+  expect(JSON.parse(result.stdout)).toContainEqual(expect.objectContaining({ id, outcome: 'deleted' }));
+  expect(result.code).toBe(1);
+  expect(result.stderr).toContain('could not look at s3://paws-example-closed: No.');
+});
+
 test('a security group that a terminated instance still holds goes some seconds later', async () => {
   const { GroupId } = await ec2().send(new CreateSecurityGroupCommand({ GroupName: 'held', Description: 'held' }));
   const { Instances } = await ec2().send(

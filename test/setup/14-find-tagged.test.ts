@@ -16,7 +16,7 @@ import { CreateBucketCommand } from '@aws-sdk/client-s3';
 import { SNSClient } from '@aws-sdk/client-sns';
 import type { InitializeMiddleware } from '@smithy/types';
 import { expect, test } from 'vitest';
-import { findTagged } from '../../recipes/setup/14-find-tagged.ts';
+import { findTagged, refuseUnseen } from '../../recipes/setup/14-find-tagged.ts';
 import { settingsOf, testRecipe } from '../harness.ts';
 import { makeOneOfEach } from '../one-of-each.ts';
 import { serve } from '../serve.ts';
@@ -84,6 +84,40 @@ test('a region that may not be looked at is an error that names it and the permi
   expect(result).toMatchObject({ code: 1, stdout: '' });
   expect(result.stderr).toContain('us-east-1: ');
   expect(result.stderr).toContain('The permission ec2:DescribeVolumes is missing');
+});
+
+test('where some regions may not be looked at, the others are, and those are named', async () => {
+  const connect = (Client: typeof EC2Client, given: { region: string }) => {
+    const client = new Client({ ...settingsOf(own), ...given });
+    const deny: InitializeMiddleware<object, object> = (next, context) => (args) => {
+      if (context.commandName !== 'DescribeInstancesCommand' || given.region === 'us-east-1') return next(args);
+      throw Object.assign(new Error('an explicit deny'), { name: 'UnauthorizedOperation' });
+    };
+    client.middlewareStack.add(deny as never, { step: 'initialize' });
+    return client;
+  };
+  const look = (...regions: string[]) => findTagged(connect as never, { key: 'project', regions });
+  const { found, unseen } = await look('eu-west-1', 'us-east-1', 'eu-north-1');
+  expect(found).toEqual((await look('us-east-1')).found);
+  expect(unseen.map(({ where }) => where).sort()).toEqual(['eu-north-1', 'eu-west-1']);
+  expect(() => refuseUnseen(unseen)).toThrow(
+    expect.objectContaining({
+      name: 'UnauthorizedOperation',
+      message: expect.stringMatching(/^could not look at eu-\w+-1, eu-\w+-1: eu-\w+-1: an explicit deny$/),
+    }),
+  );
+  await expect(look('eu-west-1', 'eu-north-1')).rejects.toThrow(/^eu-\w+-1: an explicit deny$/);
+});
+
+test('a bucket whose tags may not be read is named, and all else listed', async () => {
+  const faults = [{ operation: 's3:GetBucketTagging', error: { name: 'AccessDenied', message: 'No.' } }];
+  const result = await run(`npx tsx ${file} --key project --local --json`, { faults });
+  expect(result.code).toBe(1);
+  expect(JSON.parse(result.stdout).length).toBeGreaterThan(0);
+  expect(result.stderr).toMatch(
+    /^Error: s3:GetBucketTagging failed: AccessDenied: could not look at .*paws-example.*: No\./,
+  );
+  expect(result.stderr).toContain('The permission s3:GetBucketTagging is missing, or a policy denies it');
 });
 
 test('a bucket that is deleted meanwhile is passed over', async () => {
@@ -163,7 +197,7 @@ test('reads of tags that are throttled wait, longer than the SDK does by itself'
   });
   const connect = (Client: typeof SNSClient, given: { region: string }) =>
     new Client({ ...settingsOf(own), ...given, ...(Client === SNSClient && { endpoint }) });
-  const found = await findTagged(connect as never, { key: 'k', regions: ['us-east-1'] });
+  const { found } = await findTagged(connect as never, { key: 'k', regions: ['us-east-1'] });
   expect(found).toEqual([{ id: 'a', region: 'us-east-1', value: 'v' }]);
   expect(attempts).toHaveLength(4);
 });
