@@ -26,7 +26,7 @@
  * to think of it, and asks as little as this whether somebody is still sending. Listing costs $0.005 for a thousand
  * requests in us-east-1 (2026), one for each upload and one for each thousand uploads; aborting is free.
  *
- * Uploads to directory buckets are listed in no order, and not by this recipe.
+ * Directory buckets list their uploads in no order, and are refused.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @run npx tsx recipes/s3/21-unfinished-uploads.ts s3://paws-example --local
@@ -77,7 +77,7 @@ export interface UnfinishedUpload {
  * @param options.signal - Stops it.
  * @param options.onProgress - Called with a text for people after each page of up to a thousand.
  * @returns The uploads, by key, those to one key by their time.
- * @throws NoSuchBucket.
+ * @throws RangeError for a directory bucket; NoSuchBucket.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListMultipartUploads.html
  *
  * @example
@@ -103,6 +103,7 @@ export async function unfinishedUploads(
     onProgress?: (text: string) => void;
   },
 ): Promise<UnfinishedUpload[]> {
+  if (/--xa?-s3$/.test(bucket)) throw new RangeError(`${bucket} is a directory bucket, whose uploads are not sorted`);
   if (signal) setMaxListeners(0, signal);
   const found: UnfinishedUpload[] = [];
   let page: ListMultipartUploadsOutput | undefined;

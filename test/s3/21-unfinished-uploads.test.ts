@@ -158,6 +158,10 @@ test('an upload that has parts after it was aborted is told; a refusal goes up',
   const endless = withFaults(s3(), { operation: 'ListMultipartUploads', output: { IsTruncated: true } });
   await expect(unfinishedUploads(endless.client, { bucket })).rejects.toThrow('does not say where');
   await expect(unfinishedUploads(client, { bucket: 'paws-no-such' })).rejects.toMatchObject({ name: 'NoSuchBucket' });
+  const zonal = unfinishedUploads(client, { bucket: 'paws--usw2-az1--x-s3' });
+  await expect(zonal).rejects.toThrow(
+    new RangeError('paws--usw2-az1--x-s3 is a directory bucket, whose uploads are not sorted'),
+  );
   const stop = new AbortController();
   stop.abort(new Error('enough'));
   await expect(unfinishedUploads(client, { bucket, signal: stop.signal })).rejects.toThrow();
