@@ -53,7 +53,8 @@ export async function findProtected(
       NextToken = page.NextToken;
     } while (NextToken);
   };
-  for (const find of [findArchiving, findLocked]) {
+  // The archive last: what goes there can't stand for its hour or day, and that must be known of a locked one, too.
+  for (const find of [findLocked, findArchiving]) {
     await find().catch((error) => {
       // 'Not implemented' is what servers answer that know no archive or no locks, and AWS never does.
       if (error.$metadata?.httpStatusCode !== 501) throw error;
