@@ -30,7 +30,7 @@ type UndoOptions = { onProgress?: (text: string) => void };
 export async function undo(made: Made[], error: unknown, { onProgress }: UndoOptions = {}): Promise<Error> {
   const left = [...made].reverse();
   for (const [at, last] of left.entries()) {
-    onProgress?.(`removing ${last.id} again`);
+    onProgress?.(`taking back ${last.id}`);
     try {
       await last.remove();
     } catch {

@@ -14,9 +14,9 @@
  * on instance store volumes is lost, and the public address goes back to AWS: you get another one at the next start.
  *
  * Starting boots on another machine most of the time, and needs a free one (`InsufficientInstanceCapacity`). It is
- * done here once the instance status check is passed, which is some minutes after `running`, and up to 20 for bare metal.
- * With a volume that is encrypted by a key of yours it takes `kms:CreateGrant` on that key: without, EC2 says yes, and
- * then stops the instance again.
+ * done here once the instance status check is passed, which is some minutes after `running`, and up to 20 for bare
+ * metal. With a volume that is encrypted by a key of yours it takes `kms:CreateGrant` on that key: without, EC2 says
+ * yes, and then stops the instance again.
  *
  * A reboot keeps address and instance store. EC2 only takes the request and answers at once: the state is `running`
  * all the time, so there is nothing to wait for. If the system doesn't shut down within a few minutes, EC2 resets it.
@@ -103,7 +103,7 @@ export interface ChangedState {
  * @throws Error when the instance is in no state for it, or can't hibernate; nothing is changed then.
  * @throws Error with EC2's reason when it is stopped again instead of started.
  * @throws InvalidInstanceID.NotFound when there is none; TimeoutError when a wait takes over 15 minutes, or over 30 for
- *   the status check.
+ *   the status check of bare metal.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StopInstances.html
  *
  * @example
@@ -150,7 +150,8 @@ export async function changeState(
   } else if (action === 'start') {
     if (!isUp) await ec2.send(new StartInstancesCommand({ InstanceIds }), options);
     await started();
-    const ready = { until: `${instanceId} has passed its instance status check`, seconds: 1800, signal, onProgress };
+    const seconds = /metal/.test(`${before.InstanceType}`) ? 1800 : 900;
+    const ready = { until: `${instanceId} has passed its instance status check`, seconds, signal, onProgress };
     await waitFor(waitUntilInstanceStatusOk, ec2, { InstanceIds }, ready);
   } else {
     const Hibernate = action === 'hibernate';
@@ -201,7 +202,9 @@ export async function waitUntilStarted(
   const onAnswer = ({ Reservations }: DescribeInstancesCommandOutput) => {
     const { State, StateReason, StateTransitionReason } = Reservations?.[0]?.Instances?.[0] ?? {};
     wasPending ||= State?.Name === 'pending';
-    if (!wasPending || !/^stop/.test(`${State?.Name}`)) return;
+    // Somebody's stop is none: a late answer can still be of the one before this start.
+    const isStop = /^Client\.UserInitiated/.test(`${StateReason?.Code}`);
+    if (!wasPending || !/^stop/.test(`${State?.Name}`) || isStop) return;
     failure.abort(new Error(`${instanceId} is stopped again: ${StateReason?.Message || StateTransitionReason}`));
   };
   const either = AbortSignal.any([failure.signal, ...(signal ? [signal] : [])]);

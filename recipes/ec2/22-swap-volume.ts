@@ -12,10 +12,10 @@
  *
  * ## Discussion
  * If a step fails, or the instance does not come up with the new volume, or you press Ctrl-C, all is put back: the
- * old volume in its place, the new one where it was, the instance running again. That takes minutes, too. What can't
- * be put back is named. EC2's permissions are tried by dry runs before the instance is stopped, those on a KMS key are
- * not. `kill -9`, or a second Ctrl-C, leaves things half-way: 2.7 attaches a volume (`--volume-id`),
- * 2.20 starts an instance.
+ * old volume in its place, the new one where it was, the instance running again. That takes minutes, too, and that a
+ * root volume does not boot is known after ten minutes only (bare metal: 30). What can't be put back is named. EC2's
+ * permissions are tried by dry runs before the instance is stopped, `kms:CreateGrant` on a volume's key is not (2.20).
+ * `kill -9`, or a second Ctrl-C, leaves things half-way: 2.7 attaches a volume (`--volume-id`), 2.20 starts an instance.
  *
  * Stopping ends what runs on the instance. What is on its instance store is lost, and its public address changes
  * unless it is an Elastic IP address (2.6). An Auto Scaling group takes a stopped instance for a failed one and
@@ -24,7 +24,9 @@
  * The new volume must be in the instance's Availability Zone, and free or attached to the same instance, though not as
  * its root. In place of a root volume it must hold a system that boots. It takes over whether it is deleted with the
  * instance; the old volume is free then, and costs until you delete it. Neither may be on another instance, too
- * (Multi-Attach).
+ * (Multi-Attach). Swapping back by the command under Undo leaves the new volume free, wherever it was before.
+ *
+ * Not for Mac instances: their host is cleaned for hours after a stop, before it starts one again.
  *
  * CreateReplaceRootVolumeTask needs no stop, but a reboot, and makes the new root volume itself: of a snapshot of the
  * old one, or of an image.
@@ -57,8 +59,10 @@
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/replace-root.html
  * @see https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html
  */
+import { setTimeout } from 'node:timers/promises';
 import {
   AttachVolumeCommand,
+  DescribeInstanceStatusCommand,
   DescribeInstancesCommand,
   DescribeVolumesCommand,
   DetachVolumeCommand,
@@ -117,7 +121,7 @@ export async function swapVolume(
 ): Promise<SwappedVolume> {
   const { signal, onProgress } = wait;
   const instance = await findInstance(ec2, instanceId);
-  const { State, StateReason, Placement, RootDeviceName, BlockDeviceMappings = [] } = instance;
+  const { State, StateReason, Placement, InstanceType, RootDeviceName, BlockDeviceMappings = [] } = instance;
   const device = wanted ?? (RootDeviceName as string);
   if (!/^(running|stopped)$/.test(`${State?.Name}`)) {
     throw new Error(`${instanceId} is ${State?.Name}; volumes can be swapped while it is running or stopped`);
@@ -128,6 +132,7 @@ export async function swapVolume(
   const places = BlockDeviceMappings.map(({ DeviceName, Ebs }) => ({
     id: Ebs?.VolumeId as string,
     device: DeviceName as string,
+    card: Ebs?.EbsCardIndex,
     deleteOnTermination: Ebs?.DeleteOnTermination === true,
   }));
   const place = places.find((one) => one.device === device);
@@ -167,16 +172,17 @@ export async function swapVolume(
   }
   await expectDryRun(ec2.send(new ModifyInstanceAttributeCommand({ ...keep(instanceId, place), DryRun: true })));
   await expectDryRun(ec2.send(new StartInstancesCommand(all)));
+  await expectDryRun(ec2.send(new DescribeInstanceStatusCommand(all)));
 
-  // How a step is undone is noted before the step is tried: the answer to a request can be lost. The signal aborts waits,
-  // but no request that changes something.
+  // How a step is undone is noted before the step is tried: the answer to a request can be lost. The signal aborts
+  // waits, but no request that changes something.
   const done: Made[] = [];
   const there = stepsOn(ec2, instanceId, wait);
   const back = stepsOn(ec2, instanceId, { onProgress });
   const step = async <T>(id: string, act: () => Promise<T>, takeBack: () => Promise<unknown>): Promise<T> => {
     signal?.throwIfAborted();
-    // Tried twice, since half-way back is the worst place to give up.
-    done.push({ id, remove: () => takeBack().catch(takeBack) });
+    // Tried twice, some seconds apart, since half-way back is the worst place to give up.
+    done.push({ id, remove: () => takeBack().catch(() => setTimeout(5000).then(takeBack)) });
     return act();
   };
   try {
@@ -199,7 +205,8 @@ export async function swapVolume(
     if (wasRunning) {
       now = await step(`${instanceId} (running)`, there.start, back.stop);
       // Running is not ready: a root volume that holds no system is found out here.
-      const ready = { until: `${instanceId} has passed its instance status check`, seconds: 1800, ...wait };
+      const seconds = /metal/.test(`${InstanceType}`) ? 1800 : 600;
+      const ready = { until: `${instanceId} has passed its instance status check`, seconds, ...wait };
       await waitFor(waitUntilInstanceStatusOk, ec2, { InstanceIds: [instanceId] }, ready);
     }
     return { ...result, keptVolumeId: oldId, ...stateOf(now) };

@@ -114,6 +114,15 @@ test('a start that EC2 takes back ends at once, with its reason (states answered
     new Error(`${instanceId} is stopped again: ${Message}`),
   );
   expect(sent.filter((one) => one === 'DescribeInstances')).toHaveLength(4);
+
+  // An answer that is late tells of the stop before the start.
+  const StateReason = { Code: 'Client.UserInitiatedShutdown', Message: 'User initiated' };
+  const late = ['stopped', 'pending', 'stopped'].map((Name) => ({
+    ...{ operation: 'DescribeInstances', times: 1 },
+    output: { Reservations: [{ Instances: [{ State: { Name }, StateReason }] }] },
+  }));
+  const started = changeState(withFaults(ec2(), ...late).client, { instanceId, action: 'start' });
+  expect(await started).toMatchObject({ state: 'running' });
 });
 
 test('only an instance that can is hibernated', async () => {

@@ -7,6 +7,7 @@ import {
   RunInstancesCommand,
   StopInstancesCommand,
 } from '@aws-sdk/client-ec2';
+import type { InitializeMiddleware } from '@smithy/types';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { swapVolume } from '../../recipes/ec2/22-swap-volume.ts';
 import { type ClientFault, withFaults } from '../faults.ts';
@@ -302,6 +303,33 @@ describe('when a step fails, all is as it was', () => {
       expect(changesIn(sent).at(-1)).toBe('StartInstances');
       expect(await look(instanceId), operation).toEqual(before);
     }
+  });
+
+  test('an instance that is stopped while it starts may be told as starting still', async () => {
+    const { instanceId, volumeId } = await scene();
+    const before = await look(instanceId);
+    const stop = new AbortController();
+    let told = 0;
+    const { client, sent } = withFaults(ec2(), {
+      operation: 'StartInstances',
+      times: 1,
+      answered: () => {
+        stop.abort(new Error('Interrupted.'));
+        told = 2;
+      },
+    });
+    const isPending: InitializeMiddleware<object, object> = (next, context) => async (args) => {
+      if (context.commandName !== 'DescribeInstancesCommand' || told-- <= 0) return next(args);
+      // What does not pass a filter is not told.
+      const Instances = 'Filters' in args.input ? [] : [{ State: { Name: 'pending' } }];
+      return { output: { $metadata: {}, Reservations: [{ Instances }] }, response: {} };
+    };
+    client.middlewareStack.add(isPending as never, { step: 'initialize' });
+    await expect(swapVolume(client, { instanceId, volumeId, device, signal: stop.signal })).rejects.toThrow(
+      new Error('Interrupted.'),
+    );
+    expect(changesIn(sent).filter((operation) => operation === 'StopInstances')).toHaveLength(2);
+    expect(await look(instanceId)).toEqual(before);
   });
 
   test('a volume that is still on its way off is put back once it is free', async () => {

@@ -21,7 +21,7 @@ test('what was made last goes first, and the error stays the same one', async ()
   const told: string[] = [];
   expect(await undo(made, error, { onProgress: (text) => told.push(text) })).toBe(error);
   expect(removed).toEqual(['instance', 'group', 'key']);
-  expect(told).toEqual(['removing instance again', 'removing group again', 'removing key again']);
+  expect(told).toEqual(['taking back instance', 'taking back group', 'taking back key']);
   expect(error.message).toBe('no capacity');
 });
 

@@ -18,12 +18,14 @@ export interface Place {
   /** The volume. */
   id: string;
   device: string;
+  /** Of instances that have several cards for volumes. */
+  card?: number;
   deleteOnTermination: boolean;
 }
 
 /**
- * The steps of a swap, each of which waits until it is done. None looks before it acts: just after a request EC2 may still
- * tell what was before it. What is done already EC2 does again without a word, or refuses.
+ * The steps of a swap, each of which waits until it is done. None looks before it acts: just after a request EC2 may
+ * still tell what was before it. What is done already EC2 does again without a word, or refuses.
  *
  * @param ec2 - Of the instance's region.
  * @param instanceId - The instance.
@@ -42,10 +44,13 @@ export function stepsOn(
   wait: { signal?: AbortSignal; onProgress?: (text: string) => void },
 ) {
   const all = { InstanceIds: [instanceId] };
-  const started = () => waitUntilStarted(ec2, { instanceId, ...wait });
-  // Shutdown scripts may take long.
-  const stopped = () =>
-    waitFor(waitUntilInstanceStopped, ec2, all, { until: `${instanceId} is stopped`, seconds: 900, ...wait });
+  // Shutdown scripts, and machines of bare metal, may take long.
+  const started = () => waitUntilStarted(ec2, { instanceId, seconds: 900, ...wait });
+  const stopped = () => {
+    // By a filter: `pending`, as it may still be told of one that is stopped while it starts, would end the waiter.
+    const input = { ...all, Filters: [{ Name: 'instance-state-name', Values: ['stopped'] }] };
+    return waitFor(waitUntilInstanceStopped, ec2, input, { until: `${instanceId} is stopped`, seconds: 900, ...wait });
+  };
   const free = (id: string, seconds?: number) =>
     waitFor(waitUntilVolumeAvailable, ec2, { VolumeIds: [id] }, { until: `${id} is free`, seconds, ...wait });
   return {
@@ -71,14 +76,17 @@ export function stepsOn(
       await free(VolumeId);
     },
     async attach(place: Place) {
-      const { id, device } = place;
-      const attach = () => ec2.send(new AttachVolumeCommand({ InstanceId: instanceId, VolumeId: id, Device: device }));
-      // It is still created, or on its way off; or it never left.
-      const later = () => free(id, 60).then(attach, () => {});
+      const { id, device, card: EbsCardIndex } = place;
+      const input = { InstanceId: instanceId, VolumeId: id, Device: device, EbsCardIndex };
+      const attach = () => ec2.send(new AttachVolumeCommand(input));
+      // It is still created, or on its way off; or, after a while, it never left.
+      const neverLeft = ifRefused(/^TimeoutError$/, async () => {});
+      const later = () => free(id, 60).then(attach, neverLeft);
       await attach().catch(ifRefused(/^(VolumeInUse|IncorrectState)$/, later));
       // The volume is `in-use` while it is still `attaching`. The waiter goes on while nothing fits the filters.
-      const input = { VolumeIds: [id], Filters: [{ Name: 'attachment.status', Values: ['attached'] }] };
-      await waitFor(waitUntilVolumeInUse, ec2, input, { until: `${id} is attached`, ...wait });
+      const there = { status: 'attached', 'instance-id': instanceId, device };
+      const Filters = Object.entries(there).map(([name, value]) => ({ Name: `attachment.${name}`, Values: [value] }));
+      await waitFor(waitUntilVolumeInUse, ec2, { VolumeIds: [id], Filters }, { until: `${id} is attached`, ...wait });
       await ec2.send(new ModifyInstanceAttributeCommand(keep(instanceId, place)));
     },
   };
@@ -92,7 +100,8 @@ function ifRefused(names: RegExp, next: () => Promise<unknown>) {
 }
 
 /**
- * Input of ModifyInstanceAttribute that has a volume deleted with its instance, or not: AttachVolume has no parameter for it.
+ * Input of ModifyInstanceAttribute that has a volume deleted with its instance, or not: AttachVolume has no parameter
+ * for it.
  *
  * @param InstanceId - The instance.
  * @param place - The volume's device name, and whether it is deleted.
