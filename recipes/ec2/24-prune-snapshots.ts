@@ -14,8 +14,10 @@
  *
  * A set of an instance's snapshots is kept or deleted as a whole. These stay in any case: what 2.8 did not tag, what is
  * not completed, locked, archived, restored from the archive for a time or on its way there, and what an image of yours
- * needs, even a disabled one. With them stays their set. Copies (2.25) stay, too, each by itself: all that you copy today
- * have today's time, however old the data. What launch templates and images in the Recycle Bin name is not looked for.
+ * needs, even a disabled one. With them stays their set. Copies (2.25) stay, too, each by itself: all that you copy
+ * today have today's time, however old the data. What launch templates and images in the Recycle Bin name is not looked
+ * for, nor whether somebody else uses a shared one. What failed stays for ever, and so do the last of a volume that is
+ * gone: 1.16 deletes them.
  *
  * Deleting is for good, unless a retention rule of the Recycle Bin applies: there it costs as before, until its time is
  * over. Each remaining snapshot still restores the whole volume: EC2 keeps the blocks that others need, so you may save

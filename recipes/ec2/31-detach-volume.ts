@@ -54,8 +54,8 @@ export interface DetachedVolume {
  * @param options.signal - Aborts the wait, but not the detaching once it has begun.
  * @param options.onProgress - Called with a text for people.
  * @returns Where it was.
- * @throws Error when the volume is deleted or broken; the SDK's error when there is no such volume, or when it may not be
- *   detached; TimeoutError when it hangs.
+ * @throws InvalidVolume.NotFound when there is no such volume, or when it is being deleted; the SDK's error when it may
+ *   not be detached; TimeoutError when it hangs.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DetachVolume.html
  *
  * @example
@@ -69,14 +69,19 @@ export async function detachVolume(
 ): Promise<DetachedVolume> {
   const VolumeIds = [volumeId];
   const { Volumes: [volume] = [] } = await ec2.send(new DescribeVolumesCommand({ VolumeIds }), { abortSignal: signal });
-  if (/^(error|deleting|deleted)$/.test(`${volume?.State}`)) throw new Error(`${volumeId} is ${volume?.State}`);
+  if (/^delet/.test(`${volume?.State}`)) {
+    throw Object.assign(new Error(`${volumeId} is ${volume?.State}`), { name: 'InvalidVolume.NotFound' });
+  }
   const attachments = volume?.Attachments ?? [];
   for (const { InstanceId, State } of attachments) {
     // Whoever detaches it already is only waited for.
     if (State !== 'detaching') await ec2.send(new DetachVolumeCommand({ VolumeId: volumeId, InstanceId }));
   }
-  const until = `${volumeId} is detached`;
-  await waitFor(waitUntilVolumeAvailable, ec2, { VolumeIds }, { until, signal, onProgress });
+  // One that could not be created is nowhere, and never available.
+  if (volume?.State !== 'error') {
+    const until = `${volumeId} is detached`;
+    await waitFor(waitUntilVolumeAvailable, ec2, { VolumeIds }, { until, signal, onProgress });
+  }
   return {
     volumeId,
     instanceIds: attachments.map(({ InstanceId }) => InstanceId as string),

@@ -5,8 +5,9 @@
  * You keep data that is seldom read, and pay for it as if it were read every day.
  *
  * ## Solution
- * Put it into a cheaper storage class: when it is uploaded, or later by a copy of the object onto itself that keeps
- * all else (3.6). First work out what that costs, once and each month, for cheap classes have minimum sizes and times.
+ * Put it into a cheaper storage class: when it is uploaded, or later by a copy of the object onto itself that keeps all
+ * else but its access control list (3.6). First work out what that costs, once and each month, for cheap classes have
+ * minimum sizes and times.
  *
  * ## Discussion
  * Prices are for a GB and month and for a thousand uploads or copies into the class (us-east-1, 2026):
@@ -23,7 +24,8 @@
  *
  * Smaller objects are billed as the smallest size, and what leaves a class earlier, even for another class, as the
  * whole time. So small objects can cost more than before. When nobody knows what will be read, INTELLIGENT_TIERING
- * moves objects of 128 KB and more to cheaper tiers by itself, for $0.0025 a month for a thousand of them.
+ * moves objects of 128 KB and more to cheaper tiers by itself, for $0.0025 a month for a thousand of them. What such an
+ * object costs is told here as if it had not been moved: S3 doesn't say.
  *
  * REDUCED_REDUNDANCY was the way in 2011. Today it costs more than STANDARD ($0.024) and loses one object in ten
  * thousand a year, so it is refused here. Other classes, such as EXPRESS_ONEZONE, belong to other kinds of buckets.
@@ -37,10 +39,12 @@
  * An archived object must be restored before it can be read or copied: RestoreObject makes a copy for some days, billed
  * as STANDARD beside the archive. In INTELLIGENT_TIERING it moves the object itself back.
  *
- * `--file` replaces an object that is there. It takes up to 2 GiB: upload larger files by 3.13, then change the class.
+ * `--file` replaces an object that is there, its tags and metadata, too. It takes up to 2 GiB: upload larger files by
+ * 3.13, then change the class.
  *
- * Without `s3:ListBucket` a missing object is the error 403, for `--file` too. Tags need `s3:PutObjectTagging`. A lock
- * is kept only by somebody who may see it; for that, annotations, KMS keys and objects over 5 GiB see 3.6.
+ * Without `s3:ListBucket` a missing object is the error 403, for `--file` too. Tags need `s3:PutObjectTagging`, and for
+ * a copy over 5 GiB that fails `s3:AbortMultipartUpload` removes its parts. A lock is kept only by somebody who may see
+ * it; for that, annotations, KMS keys and objects over 5 GiB see 3.6.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @before npx tsx recipes/s3/03-store-private-data.ts s3://paws-example/old.log "Nobody reads this" --local
@@ -133,13 +137,15 @@ export interface ClassOptions {
 }
 
 /**
- * Brings one object to another storage class, with all else as it was, or uploads it in that class.
+ * Brings one object to another storage class, with all else but its access control list as it was, or uploads it in
+ * that class.
  *
  * @param s3 - Of the bucket's region.
  * @param options - The object, its class, and what to upload, if anything.
  * @returns What was changed; without a `body` nothing is when `from` and `to` are the same.
- * @throws RangeError for a class that S3 does not take or that saves nothing; InvalidObjectState when the object is
- *   archived; PreconditionFailed or ConditionalRequestConflict when somebody writes it meanwhile; NotFound.
+ * @throws RangeError for a class that S3 does not take or that never saves anything; InvalidObjectState when the object
+ *   is archived; PreconditionFailed or ConditionalRequestConflict when somebody writes it meanwhile, or when the answer
+ *   to an upload of yours was lost; NotFound.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/sc-howtoset.html
  *
  * @example

@@ -12,17 +12,20 @@
  * ## Discussion
  * Deleting is for good. A bucket is emptied first, with all versions of its objects.
  *
- * What the recipes made is found by its tag with the key `paws` (1.14). The functions that you copy set no tags of
- * their own, so what your programs make is never deleted by `--all`.
+ * What the recipes made is found by its tag with the key `paws` (1.14): backups of 2.8 that you rely on, too, unless
+ * you take the tag off. The functions that you copy set no tags of their own; but those of 2.10 and 2.25 copy the
+ * original's, and this tag with them.
  *
- * `--all` looks in one region, `--all --all-regions` in every region that your account has enabled. Buckets are
- * found wherever they are. Regions and buckets that you may not look at are named in an error at the end.
+ * `--all` looks in one region, `--all --all-regions` in every region that your account has enabled. Buckets and roles
+ * are found wherever they are. What you may not look at is named in an error at the end.
  *
- * An id that isn't there is told apart from one that was deleted: it may be of another region or account. Of an
- * object S3 tells that only to those who may list the bucket, which the printed policy leaves out: it is `failed` (403).
+ * An id that isn't there is told apart from one that was deleted: it may be of another region or account. Of an object
+ * S3 tells that only to those who may list the bucket, which the printed policy leaves out: it is `failed` (403).
  *
- * With an instance go the volumes that belong to it, and with an image the snapshots that nothing else needs. What stays
- * of an instance and goes on costing is `kept`; an Auto Scaling group starts another one in its place.
+ * Volumes are detached first, mounted or not, and Elastic IP addresses taken from instances, even if those stay.
+ *
+ * With an instance go the volumes that belong to it, and with an image the snapshots that nothing else needs. What
+ * stays of an instance and goes on costing is `kept`; an Auto Scaling group starts another one in its place.
  *
  * What can't be deleted, for example a security group that something else uses, is reported at the end, and the
  * rest goes on. Run it again once the cause is fixed.
@@ -85,7 +88,8 @@
  * @permission s3:AbortMultipartUpload on arn:aws:s3:::BUCKET/*
  * @permission s3:DeleteBucket on arn:aws:s3:::*
  * @permission s3:GetObject on arn:aws:s3:::BUCKET/*
- * @cost nothing but the listing of buckets, $0.005 for a million versions
+ * @cost the listing of buckets, $0.005 for a million versions; and in storage classes with a minimum time, as in the
+ * archive of snapshots, the rest of it
  * @undo nothing
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_TerminateInstances.html
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteBucket.html
@@ -201,8 +205,8 @@ recipe(import.meta, (command) =>
       if (list) await confirm(`${list}Delete these for good?`);
       const outcomes = await cleanUp(connect, { resources, signal: interrupted(), onProgress: progress });
       print(outcomes);
+      refuseUnseen(tagged?.unseen ?? []);
       const failed = outcomes.filter(({ outcome }) => outcome === 'failed').length;
       if (failed > 0) throw new Error(`${failed} of ${outcomes.length} could not be deleted`);
-      refuseUnseen(tagged?.unseen ?? []);
     }),
 );

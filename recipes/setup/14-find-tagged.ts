@@ -22,8 +22,8 @@
  * Groups Tagging API is faster (`aws resourcegroupstaggingapi get-resources --tag-filters Key=paws`); it answers for
  * one region a call, may lag behind, and knows neither key pairs nor roles.
  *
- * Where a policy of your organization forbids regions, or a bucket's own policy its tags, all else is listed, and an error
- * at the end names what could not be looked at.
+ * Where a policy of your organization forbids regions, yours a service, or a bucket's own its tags, all else is listed,
+ * and an error at the end names what could not be looked at.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @run npx tsx recipes/setup/14-find-tagged.ts --local
@@ -78,7 +78,7 @@ export interface Tagged {
   value: string;
 }
 
-/** Where nobody may look: a region or a bucket, and the error that said so. */
+/** Where you may not look: a region, a service in one, or a bucket, and the error that said so. */
 export interface Unseen {
   where: string;
   error: Error;
@@ -92,7 +92,8 @@ export interface Unseen {
  * @param options.key - Key of the tag.
  * @param options.value - Value of the tag. Any by default.
  * @param options.regions - Where to look. Roles and buckets are found wherever they are.
- * @returns What was found, nothing that is being deleted already; and the regions and buckets that you may not look at.
+ * @returns What was found, nothing that is being deleted already, roles with the first region; and where you may not
+ *   look.
  * @throws The SDK's error when none of the regions may be looked at, or for another reason than that.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstances.html
  *
@@ -109,19 +110,26 @@ export async function findTagged(
   // One call for each thing is more than CloudWatch, SNS and IAM take at once: calls that are throttled wait.
   const maxAttempts = 10;
   const inRegion = async (region: string) => {
-    try {
-      return [
-        ...(await findInEc2(connect(EC2Client, { region }), key, region)),
-        ...(await findAlarms(connect(CloudWatchClient, { region, maxAttempts }), key, region)),
-        ...(await findTopics(connect(SNSClient, { region, maxAttempts }), key, region)),
-      ];
-    } catch (error) {
-      Object.assign(error as Error, { message: `${region}: ${(error as Error).message}` });
-      if (!isDenied(error as Error)) throw error;
-      unseen.push({ where: region, error: error as Error });
-      if (unseen.length === regions.length) throw unseen[0]?.error;
-      return [];
+    const services = {
+      EC2: () => findInEc2(connect(EC2Client, { region }), key, region),
+      CloudWatch: () => findAlarms(connect(CloudWatchClient, { region, maxAttempts }), key, region),
+      SNS: () => findTopics(connect(SNSClient, { region, maxAttempts }), key, region),
+    };
+    const [found, denied, errors] = [[] as Tagged[], [] as string[], [] as Error[]];
+    for (const [service, find] of Object.entries(services)) {
+      try {
+        found.push(...(await find()));
+      } catch (error) {
+        Object.assign(error as Error, { message: `${region}: ${(error as Error).message}` });
+        if (!isDenied(error as Error)) throw error;
+        denied.push(service);
+        errors.push(error as Error);
+      }
     }
+    const where = denied.length === 3 ? region : `${denied.join(', ')} in ${region}`;
+    if (errors[0]) unseen.push({ where, error: errors[0] });
+    if (unseen.length === regions.length && unseen.every((one) => regions.includes(one.where))) throw unseen[0]?.error;
+    return found;
   };
   const home = regions[0] as string;
   const all = await Promise.all([

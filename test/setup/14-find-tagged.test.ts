@@ -78,11 +78,11 @@ test('one of each kind is found', async () => {
   expect(found.map(({ id }) => id).sort()).toEqual(ids.map((id) => id.replace(bucket, 'paws-example')).sort());
 });
 
-test('a region that may not be looked at is an error that names it and the permission', async () => {
+test('a service that may not be looked at is an error that names it and the permission, and all else is listed', async () => {
   const faults = [{ operation: 'ec2:DescribeVolumes', error: { name: 'UnauthorizedOperation' } }];
   const result = await run(`npx tsx ${file} --local`, { faults });
-  expect(result).toMatchObject({ code: 1, stdout: '' });
-  expect(result.stderr).toContain('us-east-1: ');
+  expect(result).toMatchObject({ code: 1, stdout: expect.stringContaining('s3://paws-example') });
+  expect(result.stderr).toContain('could not look at EC2 in us-east-1: us-east-1: ');
   expect(result.stderr).toContain('The permission ec2:DescribeVolumes is missing');
 });
 
@@ -90,7 +90,8 @@ test('where some regions may not be looked at, the others are, and those are nam
   const connect = (Client: typeof EC2Client, given: { region: string }) => {
     const client = new Client({ ...settingsOf(own), ...given });
     const deny: InitializeMiddleware<object, object> = (next, context) => (args) => {
-      if (context.commandName !== 'DescribeInstancesCommand' || given.region === 'us-east-1') return next(args);
+      const first = /^(DescribeInstances|DescribeAlarms|ListTopics)Command$/.test(`${context.commandName}`);
+      if (!first || given.region === 'us-east-1') return next(args);
       throw Object.assign(new Error('an explicit deny'), { name: 'UnauthorizedOperation' });
     };
     client.middlewareStack.add(deny as never, { step: 'initialize' });
@@ -140,7 +141,7 @@ test.each([
   expect(found.length).toBeGreaterThan(5);
   expect(found.filter(({ id }) => id.startsWith(`arn:aws:${kind}:`))).toEqual([]);
   const denied = await run(`npx tsx ${file} --local`, { faults: [{ operation, error: { name: 'AccessDenied' } }] });
-  expect(denied).toMatchObject({ code: 1, stdout: '' });
+  expect(denied).toMatchObject({ code: 1, stderr: expect.stringContaining(`The permission ${operation} is missing`) });
 });
 
 test('composite alarms are found, too', async () => {

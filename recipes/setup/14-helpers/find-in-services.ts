@@ -27,9 +27,9 @@ import {
 import pMap from 'p-map';
 import type { Tagged, Unseen } from '../14-find-tagged.ts';
 
-/** Each service has its own name for it. */
+/** Each service has its own name for it; of a region that the account, or a session token, is not good for, too. */
 export function isDenied({ name }: Error): boolean {
-  return /denied|unauthorized|AuthorizationError/i.test(name);
+  return /denied|unauthorized|AuthorizationError|AuthFailure|InvalidClientTokenId/i.test(name);
 }
 
 /** The instances, volumes, snapshots, images, security groups, addresses and key pairs of a region that have the tag. */
