@@ -30,8 +30,8 @@
  * REDUCED_REDUNDANCY was the way in 2011. Today it costs more than STANDARD ($0.024) and loses one object in ten
  * thousand a year, so it is refused here. Other classes, such as EXPRESS_ONEZONE, belong to other kinds of buckets.
  *
- * In a bucket that keeps versions the copy is a new version, and the old one goes on costing, as one from before
- * versions were turned on does. The copy is as new: rules that go by age count from today, and events and replication
+ * In a bucket that keeps versions the copy is a new version, and the old one goes on costing, also one written before
+ * versions were turned on. The copy is as new: rules that go by age count from today, and events and replication
  * see a new object. So for such buckets, and for more than a few objects, let a lifecycle rule do it (3.17): it moves
  * objects, and old versions, without a copy. What a rule has moved may owe more of its class's days than is said here,
  * where they are counted from the last write.

@@ -20,7 +20,7 @@
  *
  * Buckets, roles, alarms and topics have to be asked one by one. With many of them, or for other services, the Resource
  * Groups Tagging API is faster (`aws resourcegroupstaggingapi get-resources --tag-filters Key=paws`); it answers for
- * one region a call, may lag behind, and knows neither key pairs nor roles.
+ * one region a call, may lag behind, and knows no roles.
  *
  * Where a policy of your organization forbids regions, yours a service, or a bucket's own its tags, all else is listed,
  * and an error at the end names what could not be looked at.
