@@ -67,6 +67,7 @@ import {
 } from '@aws-sdk/client-ec2';
 import { type Made, undo } from '../../shared/undo.ts';
 import { waitFor } from '../../shared/wait.ts';
+import { tryAgain } from '../s3/13-helpers/try-again.ts';
 import { waitUntilCreated } from './07-helpers/wait-until-created.ts';
 
 export interface AttachedVolume {
@@ -189,8 +190,9 @@ export async function attachVolume(
       made.push({
         id: `${volumeId} on ${instanceId}`,
         remove: async () => {
-          // Without a look before: EC2 may not tell yet that it is attached.
-          await ec2.send(new DetachVolumeCommand({ InstanceId: instanceId, VolumeId: volumeId }));
+          // Without a look before: EC2 may not tell yet that it is attached, nor know it where it is detached.
+          const detach = () => ec2.send(new DetachVolumeCommand({ InstanceId: instanceId, VolumeId: volumeId }));
+          await tryAgain(detach, { passing: ['IncorrectState'] });
           const until = `${volumeId} is detached`;
           await waitFor(waitUntilVolumeAvailable, ec2, { VolumeIds: [volumeId] }, { until, onProgress });
         },
@@ -206,7 +208,8 @@ export async function attachVolume(
     // AttachVolume has no parameter for this.
     if (deleteOnTermination !== undefined && deleteOnTermination !== now?.DeleteOnTermination) {
       const BlockDeviceMappings = [{ DeviceName: now?.Device, Ebs: { DeleteOnTermination: deleteOnTermination } }];
-      await ec2.send(new ModifyInstanceAttributeCommand({ InstanceId: instanceId, BlockDeviceMappings }), abort);
+      // Not aborted by the signal: whether the data goes with the instance would be unknown then.
+      await ec2.send(new ModifyInstanceAttributeCommand({ InstanceId: instanceId, BlockDeviceMappings }));
     }
     return {
       instanceId,

@@ -62,7 +62,6 @@
  * @see https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_use_passrole.html
  */
 import {
-  type BlockDeviceMapping,
   DescribeImagesCommand,
   DescribeInstancesCommand,
   DescribeSnapshotsCommand,
@@ -76,6 +75,7 @@ import {
 import { type Made, undo } from '../../shared/undo.ts';
 import { waitFor } from '../../shared/wait.ts';
 import { findSnapshot } from './09-restore-volume.ts';
+import { toMappings, withDeleteOnTermination } from './10-helpers/block-devices.ts';
 import { terminateInstance } from './21-terminate-instance.ts';
 import { type LaunchSettings, readLaunchSettings } from './32-read-launch-settings.ts';
 
@@ -170,21 +170,25 @@ export async function cloneInstance(
     made.push({ id: instanceId, remove: () => terminateInstance(ec2, { instanceId, isNew: true, onProgress }) });
 
     const InstanceIds = [instanceId];
-    const running = { until: `${instanceId} is running`, signal, onProgress };
-    await waitFor(waitUntilInstanceRunning, ec2, { InstanceIds }, running);
-    const ready = { until: `${instanceId} has passed its status checks`, seconds: 600, signal, onProgress };
+    const wait = { signal, onProgress };
+    await waitFor(waitUntilInstanceRunning, ec2, { InstanceIds }, { until: `${instanceId} is running`, ...wait });
+    const ready = { until: `${instanceId} has passed its status checks`, seconds: 600, ...wait };
     await waitFor(waitUntilInstanceStatusOk, ec2, { InstanceIds }, ready);
     // Asked now: as it began to run it need not have had all of its volumes.
     const { Reservations } = await ec2.send(new DescribeInstancesCommand({ InstanceIds }), { abortSignal: signal });
 
     const staying = mappings.filter(({ Ebs }) => Ebs?.DeleteOnTermination === false);
     if (staying.length > 0) {
-      const BlockDeviceMappings = staying.map(({ DeviceName }) => ({
-        DeviceName,
-        Ebs: { DeleteOnTermination: false },
-      }));
-      // Not aborted by the signal, or it would be unknown whether the volumes go with the instance.
-      await ec2.send(new ModifyInstanceAttributeCommand({ InstanceId: instanceId, BlockDeviceMappings }));
+      const setDeletion = (DeleteOnTermination: boolean) => {
+        const BlockDeviceMappings = staying.map(({ DeviceName }) => ({ DeviceName, Ebs: { DeleteOnTermination } }));
+        return ec2.send(new ModifyInstanceAttributeCommand({ InstanceId: instanceId, BlockDeviceMappings }));
+      };
+      // Noted before, unless it is refused: done without an answer, the volumes would not go with the clone any more.
+      made.push({ id: `volumes of ${instanceId}`, remove: () => setDeletion(true) });
+      await setDeletion(false).catch((error) => {
+        if (error.$metadata?.httpStatusCode < 500) made.pop();
+        throw error;
+      });
     }
 
     const { BlockDeviceMappings = [], PublicIpAddress = null } = Reservations?.[0]?.Instances?.[0] ?? {};
@@ -230,30 +234,6 @@ async function findSources(
     sources.push({ device, snapshotId, startTime: Snapshots[0]?.StartTime as Date });
   }
   return sources;
-}
-
-/** The block devices of the clone. */
-function toMappings(
-  { settings, dataVolumes }: LaunchSettings,
-  image: Image,
-  sources: Omit<ClonedVolume, 'volumeId'>[],
-): BlockDeviceMapping[] {
-  const isData = (device?: string) => dataVolumes.some((one) => one.device === device);
-  const mappings = (settings.BlockDeviceMappings ?? []).flatMap((mapping) => {
-    // Under another name than the image's own it would be one more volume.
-    if (!isData(mapping.DeviceName)) return { ...mapping, DeviceName: image.RootDeviceName };
-    const source = sources.find(({ device }) => device === mapping.DeviceName);
-    return source ? { ...mapping, Ebs: { ...mapping.Ebs, SnapshotId: source.snapshotId } } : [];
-  });
-  // What the image would add by itself and the original hasn't got.
-  const added = (image.BlockDeviceMappings ?? []).filter(
-    ({ Ebs, DeviceName }) => Ebs && !mappings.some((mapping) => mapping.DeviceName === DeviceName),
-  );
-  return [...mappings, ...added.map(({ DeviceName }) => ({ DeviceName, NoDevice: '' }))];
-}
-
-function withDeleteOnTermination(mapping: BlockDeviceMapping, value: boolean): BlockDeviceMapping {
-  return mapping.Ebs ? { ...mapping, Ebs: { ...mapping.Ebs, DeleteOnTermination: value } } : mapping;
 }
 
 function toTagSpecifications({ settings }: LaunchSettings, tags: Record<string, string>) {

@@ -166,12 +166,11 @@ export async function alarmNotifications(
 
   // Looked for first: CreateTopic doesn't say whether the topic was there, and refuses one that has other tags.
   const found = await findTopic(sns, topicName, signal);
-  const AlarmNames = [alarmName];
-  const { MetricAlarms: [before] = [] } = await cloudwatch.send(new DescribeAlarmsCommand({ AlarmNames }));
+  const named = { AlarmNames: [alarmName] };
+  const { MetricAlarms: [before] = [] } = await cloudwatch.send(new DescribeAlarmsCommand(named));
   if (before && !(found && before.AlarmActions?.includes(found) && before.Namespace === settings.Namespace)) {
     throw new Error(`There is an alarm ${alarmName} on another namespace or topic: take another alarmName.`);
   }
-
   const made: Made[] = [];
   try {
     signal?.throwIfAborted();
@@ -181,16 +180,17 @@ export async function alarmNotifications(
       ({ TopicArn = '' } = await sns.send(new CreateTopicCommand(topic)));
       made.push({ id: TopicArn, remove: () => sns.send(new DeleteTopicCommand({ TopicArn })) });
     }
-
     signal?.throwIfAborted();
-    const actions = { ActionsEnabled: true, AlarmActions: [TopicArn], OKActions: [TopicArn] };
-    await cloudwatch.send(new PutMetricAlarmCommand({ AlarmName: alarmName, ...settings, ...actions }));
+    const actions = { AlarmName: alarmName, ActionsEnabled: true, AlarmActions: [TopicArn], OKActions: [TopicArn] };
     // Topic and alarm are in the same partition, region and account.
     const alarmArn = `${TopicArn.replace(':sns:', ':cloudwatch:').slice(0, -topicName.length)}alarm:${alarmName}`;
-    if (!before) {
-      made.push({ id: alarmArn, remove: () => cloudwatch.send(new DeleteAlarmsCommand({ AlarmNames })) });
-      if (Tags.length > 0) await cloudwatch.send(new TagResourceCommand({ ResourceARN: alarmArn, Tags }));
-    }
+    // Noted before, unless it is refused: it may be there without an answer.
+    if (!before) made.push({ id: alarmArn, remove: () => cloudwatch.send(new DeleteAlarmsCommand(named)) });
+    await cloudwatch.send(new PutMetricAlarmCommand({ ...settings, ...actions })).catch((error) => {
+      if (!before && error.$metadata?.httpStatusCode < 500) made.pop();
+      throw error;
+    });
+    if (!before && Tags.length > 0) await cloudwatch.send(new TagResourceCommand({ ResourceARN: alarmArn, Tags }));
 
     // Last, because one that waits for its confirmation can't be taken back. SNS sends the mail at once.
     signal?.throwIfAborted();
@@ -222,8 +222,8 @@ function protocolOf(subscriber: string): string {
 /** A condition as PutMetricAlarm has it. */
 function settingsOf(condition: Condition) {
   const { namespace, metricName, dimensions = {}, statistic = 'Average', comparison, threshold } = condition;
-  const { period = 300, evaluationPeriods = 1, treatMissingData = 'missing' } = condition;
-  const { datapointsToAlarm = evaluationPeriods } = condition;
+  const { period = 300, evaluationPeriods = 1, datapointsToAlarm = evaluationPeriods } = condition;
+  const { treatMissingData = 'missing' } = condition;
   const isCount = (value: number) => Number.isInteger(value) && value > 0;
   const span = period * evaluationPeriods;
   const rules: [boolean, string][] = [

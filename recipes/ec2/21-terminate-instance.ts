@@ -44,10 +44,10 @@ import {
   DescribeInstancesCommand,
   EC2Client,
   TerminateInstancesCommand,
-  waitUntilInstanceExists,
   waitUntilInstanceTerminated,
 } from '@aws-sdk/client-ec2';
 import { waitFor } from '../../shared/wait.ts';
+import { tryAgain } from '../s3/13-helpers/try-again.ts';
 
 export interface Kept {
   /** Volumes that stay when the instance is terminated. */
@@ -69,7 +69,8 @@ export interface TerminatedInstance extends Kept {
  *
  * @param ec2 - Of the instance's region.
  * @param options.instanceId - The instance.
- * @param options.isNew - Launched a moment ago, so that EC2 may not know it yet. False by default.
+ * @param options.isNew - Launched a moment ago, so that EC2 may not know it yet, and what stays of it is not known
+ *   for sure. False by default.
  * @param options.signal - Aborts the wait; the instance is still terminated.
  * @param options.onProgress - Called each second with a text for people.
  * @returns The instance, and what stays of it. Of an instance that was terminated before, EC2 knows no more.
@@ -91,10 +92,14 @@ export async function terminateInstance(
   }: { instanceId: string; isNew?: boolean; signal?: AbortSignal; onProgress?: (text: string) => void },
 ): Promise<TerminatedInstance> {
   const InstanceIds = [instanceId];
-  const known = { until: `${instanceId} is known to EC2`, seconds: 60, signal, onProgress };
-  if (isNew) await waitFor(waitUntilInstanceExists, ec2, { InstanceIds }, known);
-  const kept = await findKept(ec2, { instanceId });
-  await ec2.send(new TerminateInstancesCommand({ InstanceIds }), { abortSignal: signal });
+  const terminate = () => ec2.send(new TerminateInstancesCommand({ InstanceIds }), { abortSignal: signal });
+  // That a new one ends counts more than what stays of it, which EC2 may not tell yet.
+  if (isNew) await tryAgain(terminate, { tries: 7, passing: ['InvalidInstanceID.NotFound'], signal });
+  const kept = await findKept(ec2, { instanceId }).catch((error): Kept => {
+    if (!isNew) throw error;
+    return { keptVolumes: [], keptAddresses: [], spotRequest: null };
+  });
+  if (!isNew) await terminate();
   await waitFor(
     waitUntilInstanceTerminated,
     ec2,

@@ -170,21 +170,24 @@ export async function startAccessLogs(
   const old = await readPolicy(s3, target, signal);
   const Policy = addStatement(old, route);
   const made: Made[] = [];
+  signal?.throwIfAborted();
   try {
     if (Policy !== old) {
       // Only where there was another statement of ours does the whole policy go back to what it was.
       const isNew = old === null || removeStatement(old, route) === old;
       const remove = () => (isNew ? forbidLogs(s3, { bucket, target }) : restorePolicy(s3, target, old));
       made.push({ id: `${sidOf(route)} in the policy of ${target}`, remove });
-      await s3.send(new PutBucketPolicyCommand({ Bucket: target, Policy }), { abortSignal: signal });
+      // Not aborted: S3 could do it after it was taken back.
+      await s3.send(new PutBucketPolicyCommand({ Bucket: target, Policy }));
     }
     const PartitionedPrefix = { PartitionDateSource: wanted.dates };
     const LoggingEnabled = { TargetBucket: target, TargetPrefix: prefix, TargetObjectKeyFormat: { PartitionedPrefix } };
     const command = new PutBucketLoggingCommand({ Bucket: bucket, BucketLoggingStatus: { LoggingEnabled } });
     if (!isOn) {
       // Without an answer it may be on: it must not stay on when the permission goes.
+      signal?.throwIfAborted();
       made.push({ id: `logging of ${bucket}`, remove: () => stopLogging(s3, bucket) });
-      await s3.send(command, { abortSignal: signal });
+      await s3.send(command);
     }
   } catch (error) {
     // Where logging was on before, the statement may be needed.

@@ -147,7 +147,6 @@ export async function staticWebsite(
 
   const region = await s3.config.region();
   const partition = partitionOf(region);
-  const stoppable = { abortSignal: signal };
   const { website: there } = await readSettings(s3, bucket);
   if (there?.RedirectAllRequestsTo) throw new Error(`${bucket} redirects all requests: nothing was changed.`);
 
@@ -162,6 +161,8 @@ export async function staticWebsite(
   const made: Made[] = [];
   const step = async (id: string, work: () => Promise<unknown>, remove: () => Promise<unknown>) => {
     onProgress?.(id);
+    // A request is not aborted: S3 could do it after it was taken back.
+    signal?.throwIfAborted();
     // Noted before it is done: it may be done although its answer gets lost.
     made.push({ id, remove });
     await work().catch((error) => {
@@ -177,7 +178,7 @@ export async function staticWebsite(
     };
     const configure = new PutBucketWebsiteCommand({ Bucket: bucket, WebsiteConfiguration: website });
     const restore = () => putWebsite(s3, bucket, before.website);
-    await step('website configuration', () => s3.send(configure, stoppable), restore);
+    await step('website configuration', () => s3.send(configure), restore);
 
     // Only what stands against a public policy is opened: access control lists stay blocked. Null is all open.
     const blocked = before.block?.BlockPublicPolicy || before.block?.RestrictPublicBuckets;
@@ -186,7 +187,7 @@ export async function staticWebsite(
       const opening = new PutPublicAccessBlockCommand({ Bucket: bucket, PublicAccessBlockConfiguration: open });
       const closing = new PutPublicAccessBlockCommand({ Bucket: bucket, PublicAccessBlockConfiguration: before.block });
       const close = () => s3.send(closing);
-      await step('open Block Public Access', () => s3.send(opening, stoppable), close);
+      await step('open Block Public Access', () => s3.send(opening), close);
     }
 
     const Resource = `arn:${partition.name}:s3:::${bucket}/*`;
@@ -198,7 +199,7 @@ export async function staticWebsite(
     await step(
       'bucket policy',
       // What was opened a moment ago may not be so yet.
-      () => (blocked ? whileDenied(() => s3.send(admit, stoppable), signal) : s3.send(admit, stoppable)),
+      () => (blocked ? whileDenied(() => s3.send(admit), signal) : s3.send(admit)),
       () => putPolicy(s3, bucket, before.policy),
     );
   } catch (error) {

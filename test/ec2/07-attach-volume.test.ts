@@ -138,7 +138,7 @@ describe('as a command', () => {
     expect(await volumes()).toEqual(before);
     const left = await attach(`${id} --delete-on-termination`, {
       faults: [
-        { operation: 'ec2:ModifyInstanceAttribute', signal: 'SIGINT' },
+        { operation: 'ec2:AttachVolume', signalAfter: 'SIGINT' },
         { operation: 'ec2:DeleteVolume', error: { name: 'UnauthorizedOperation' } },
       ],
     });

@@ -222,6 +222,9 @@ test('what can not be cloned is refused before anything is made', async () => {
 describe('when a step fails, what the run made is gone, and the original as it was', () => {
   const denied = 'UnauthorizedOperation';
   const gone = { State: { Name: 'terminated' }, StateReason: { Message: 'Client.InvalidKMSKey.InvalidState: key' } };
+  const lost = () => {
+    throw new Error('read ECONNRESET');
+  };
   const steps: [string, RegExp, ClientFault][] = [
     ['the original may not be looked at', /^U/, { operation: 'DescribeInstances', error: denied }],
     ['nor its attributes', /^U/, { operation: 'DescribeInstanceAttribute', error: denied }],
@@ -243,6 +246,7 @@ describe('when a step fails, what the run made is gone, and the original as it w
     ['the wait is denied', /^U/, { operation: 'DescribeInstances', error: denied, after: 1, times: 1 }],
     ['the checks may not be looked at', /^U/, { operation: 'DescribeInstanceStatus', error: denied }],
     ['the volumes may not be set to stay', /^U/, { operation: 'ModifyInstanceAttribute', error: denied }],
+    ['they are, and the answer is lost', /^read/, { operation: 'ModifyInstanceAttribute', times: 1, answered: lost }],
   ];
   test('each step in turn', async () => {
     const instanceId = await launch();

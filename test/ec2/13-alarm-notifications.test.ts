@@ -258,6 +258,16 @@ test('when a step fails, what was made is gone again, and what was there is left
   await expect(alarmNotifications(cloudwatch, sns, { ...options, signal: stop.signal })).rejects.toThrow('aborted');
   expect([await alarms(), await topics()]).toEqual(before);
 
+  // The alarm is there, and the answer is lost.
+  const send = async (command: PutMetricAlarmCommand) => {
+    const answer = await cloudwatch.send(command);
+    if (command instanceof PutMetricAlarmCommand) throw new Error('read ECONNRESET');
+    return answer;
+  };
+  const losing = Object.create(cloudwatch, { send: { value: send } });
+  await expect(alarmNotifications(losing, sns, options)).rejects.toThrow('ECONNRESET');
+  expect([await alarms(), await topics()]).toEqual(before);
+
   // What can't be removed is named.
   const stuck = failing(sns, ['SubscribeCommand', 'DeleteTopicCommand']);
   const left = { ...denied, message: `not allowed; left are ${arn('sns', 'fifth')}` };

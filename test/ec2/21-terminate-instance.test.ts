@@ -129,7 +129,9 @@ test('one that EC2 does not know yet is terminated all the same, if it is said t
   const { client, sent } = withFaults(ec2(), unknown);
   await expect(terminateInstance(client, { instanceId })).rejects.toThrow('InvalidInstanceID.NotFound');
   expect(sent).toEqual(['DescribeInstances']);
-  const again = withFaults(ec2(), unknown);
+  // Nor may what it leaves be looked at: that it ends counts more.
+  const denied = { operation: 'DescribeAddresses', error: 'UnauthorizedOperation' };
+  const again = withFaults(ec2(), unknown, { ...unknown, operation: 'TerminateInstances' }, denied);
   expect(await terminateInstance(again.client, { instanceId, isNew: true })).toMatchObject({ state: 'terminated' });
   expect(await state(instanceId)).toBe('terminated');
 });

@@ -2,6 +2,7 @@
 import { DeleteVolumeCommand, type EC2Client, waitUntilVolumeAvailable } from '@aws-sdk/client-ec2';
 import type { Made } from '../../../shared/undo.ts';
 import { waitFor } from '../../../shared/wait.ts';
+import { tryAgain } from '../../s3/13-helpers/try-again.ts';
 
 /**
  * Waits until a new volume can be used. What removes it is known from the start, whatever becomes of the wait.
@@ -35,7 +36,9 @@ export async function waitUntilCreated(
   const remove = async () => {
     // A volume that is still being created can't be deleted, and may not even be known yet.
     if (!waited) await created({ seconds: 60 }).catch(() => {});
-    await ec2.send(new DeleteVolumeCommand({ VolumeId: volumeId })).catch((error: Error) => {
+    // One that was detached a moment ago may still be told as in use.
+    const remove = () => ec2.send(new DeleteVolumeCommand({ VolumeId: volumeId }));
+    await tryAgain(remove, { passing: ['VolumeInUse'] }).catch((error: Error) => {
       if (error.name !== 'InvalidVolume.NotFound') throw error;
     });
   };
