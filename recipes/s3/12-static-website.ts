@@ -182,11 +182,12 @@ export async function staticWebsite(
 
     // Only what stands against a public policy is opened: access control lists stay blocked. Null is all open.
     const blocked = before.block?.BlockPublicPolicy || before.block?.RestrictPublicBuckets;
+    let close: () => Promise<unknown> = async () => {};
     if (before.block && blocked) {
       const open = { ...before.block, BlockPublicPolicy: false, RestrictPublicBuckets: false };
       const opening = new PutPublicAccessBlockCommand({ Bucket: bucket, PublicAccessBlockConfiguration: open });
       const closing = new PutPublicAccessBlockCommand({ Bucket: bucket, PublicAccessBlockConfiguration: before.block });
-      const close = () => s3.send(closing);
+      close = () => s3.send(closing);
       await step('open Block Public Access', () => s3.send(opening), close);
     }
 
@@ -200,7 +201,8 @@ export async function staticWebsite(
       'bucket policy',
       // What was opened a moment ago may not be so yet.
       () => (blocked ? whileDenied(() => s3.send(admit), signal) : s3.send(admit)),
-      () => putPolicy(s3, bucket, before.policy),
+      // A policy that may not be taken out again is shut in.
+      () => putPolicy(s3, bucket, before.policy).catch((error) => close().then(() => Promise.reject(error))),
     );
   } catch (error) {
     const { name, message } = error as Error;

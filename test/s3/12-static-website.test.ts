@@ -322,6 +322,24 @@ test('a policy that is denied just after opening is tried again for a while, and
   expect(await attempt(denied)).toEqual(['AccessDenied', 1]);
 });
 
+test('a policy that is there without an answer, and may not be taken out, is shut in', async () => {
+  const bucket = await makeBucket('shut');
+  const answered = () => {
+    throw new Error('lost');
+  };
+  const faults = [
+    { operation: 'PutBucketPolicy', times: 1, answered },
+    { operation: 'DeleteBucketPolicy', error: 'AccessDenied' },
+  ];
+  const { client: one } = withFaults(s3(), ...faults);
+  await expect(staticWebsite(one, { bucket, directory: makeFolder('shut') })).rejects.toThrow(
+    'lost; left are bucket policy, open Block Public Access, website configuration',
+  );
+  const { block, policy } = await settings(bucket);
+  expect(policy).not.toBeNull();
+  expect(block).toEqual(untouched.block);
+});
+
 test('an interrupt while it waits closes what was opened, though the policy may not be taken back', async () => {
   const bucket = await makeBucket('waiting');
   const stop = new AbortController();
