@@ -18,10 +18,8 @@ const tagged = { Name: 'tag-key', Values: ['paws'] };
 export async function newestInstance(ec2: EC2Client): Promise<string> {
   const alive = { Name: 'instance-state-name', Values: ['pending', 'running', 'stopping', 'stopped'] };
   const found: Found[] = [];
-  for await (const { Reservations = [] } of paginateDescribeInstances(
-    { client: ec2, pageSize: 1000 },
-    { Filters: [tagged, alive] },
-  )) {
+  const pages = paginateDescribeInstances({ client: ec2, pageSize: 1000 }, { Filters: [tagged, alive] });
+  for await (const { Reservations = [] } of pages) {
     const instances = Reservations.flatMap(({ Instances = [] }) => Instances);
     for (const { LaunchTime, InstanceId } of instances) found.push([LaunchTime, InstanceId]);
   }

@@ -125,10 +125,13 @@ export async function runOverSsh(options: SshOptions): Promise<SshResult> {
             from.on('data', (chunk: Buffer) => {
               unwritten++;
               sock.pause();
-              to.once('error', reject).write(chunk, (error) => {
+              // One listener, however many pieces wait: Node warns of more than ten.
+              if (!to.listeners('error').includes(reject)) to.once('error', reject);
+              to.write(chunk, (error) => {
                 if (error) return reject(error);
-                to.off('error', reject);
-                if (--unwritten === 0) sock.resume();
+                if (--unwritten > 0) return;
+                for (const one of [stdout, stderr]) one.off('error', reject);
+                sock.resume();
               });
             });
           pass(channel, stdout);

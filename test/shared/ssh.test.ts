@@ -423,6 +423,18 @@ test('an output that fails ends the run with its error', async () => {
   await soon(() => sshd.sessions()).toEqual([]);
 });
 
+test('a slow output has one listener, however much waits for it', async () => {
+  let most = 0;
+  const slow = new Writable({
+    write(_chunk, _encoding, done) {
+      most = Math.max(most, this.listenerCount('error'));
+      setTimeout(done, 1);
+    },
+  });
+  await run({ command: 'head -c 1000000 /dev/zero', stdout: slow });
+  expect(most).toBe(1);
+});
+
 test('leaves the streams open, and no listener on them or the signal', async () => {
   const output = new Writable({ write: (_chunk, _encoding, done) => done() });
   const { signal } = new AbortController();
