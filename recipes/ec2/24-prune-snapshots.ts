@@ -250,6 +250,7 @@ recipe(import.meta, (command) =>
       const ec2 = connect(EC2Client);
       const signal = interrupted();
       const backups = await planPruning(ec2, { source, ...rule, signal });
+      if (source && backups.length === 0) throw new Error(`there is no backup of ${source} in this region`);
       if (dryRun) return print(backups, { keptAs: (why: string[]) => why.join(', ') || 'would be deleted' });
       const old = backups.filter(({ keptAs }) => keptAs.length === 0);
       const list = old.map((one) => `  ${one.source} ${one.startTime.toISOString()}: ${one.snapshotIds}\n`).join('');

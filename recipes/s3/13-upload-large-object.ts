@@ -21,7 +21,7 @@
  *
  * The parts of an unfinished upload cost as objects do, and no list of objects has them. `--abort` removes them, also
  * those of a run that still works; the file need not be there then. Uploads of other programs are left alone, unless
- * they have a CRC32 of the whole, too. Only the newest is gone on with: a lifecycle rule (3.17) removes the others.
+ * they have a CRC32 of the whole, too. Only the newest is gone on with, if no object is newer; 3.17 removes the others.
  *
  * Each part, a single request and the end are tried six times, with up to half a minute of pauses in all. A client of
  * your own needs, as the command's has, `requestHandler: { socketTimeout: 60_000 }`, or it waits for ever on a
@@ -144,8 +144,7 @@ export async function uploadLargeObject(
   const keyLength = Buffer.byteLength(key);
   if (keyLength < 1 || keyLength > 1024) throw new RangeError(`a key has 1 to 1,024 bytes, not ${keyLength}`);
   if (!(concurrency >= 1)) throw new RangeError(`concurrency is 1 or more, not ${concurrency}`);
-  const object = { Bucket: bucket, Key: key };
-  const stoppable = { abortSignal: signal };
+  const [object, stoppable] = [{ Bucket: bucket, Key: key }, { abortSignal: signal }];
   let stored = '';
   const source = await openFile(file);
   try {
@@ -168,11 +167,12 @@ export async function uploadLargeObject(
       return result(checksum, answer);
     }
 
-    // Go on with the newest upload that was begun here.
-    let { UploadId } = (await listUploads(s3, object, signal)).at(-1) ?? {};
+    // Go on with the newest upload that was begun here, unless there is a newer object: nobody would see it then.
+    const newest = (await listUploads(s3, object, signal)).at(-1);
+    const last = await headObject(s3, object, signal);
+    let UploadId = Number(newest?.Initiated) < Number(last?.LastModified) ? undefined : newest?.UploadId;
     if (!UploadId) {
       // The last run may have been stopped when all was done.
-      const last = await headObject(s3, object, signal);
       const isAlike = last?.ContentType === ContentType && last.CacheControl === CacheControl;
       if (isAlike && last.ContentLength === size && last.ChecksumType === 'FULL_OBJECT') {
         const checksum = base64(await source.read(Buffer.allocUnsafe(2 ** 20), 0, size, signal));

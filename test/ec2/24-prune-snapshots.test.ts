@@ -390,7 +390,7 @@ test('Ctrl-C lets the deletion that is under way end, and begins no other', asyn
   expect(await areThere(ids)).toEqual([true, false, true]);
 });
 
-test('a wrong number or source is refused before anything is asked for', async () => {
+test('a wrong number or source is refused before anything is asked for; one without backups is an error', async () => {
   const [unknown, empty, ...results] = await Promise.all(
     ['foo', '"" --yes', '--daily x --yes', '--daily " " --yes'].map((options) => prune(options)),
   );
@@ -399,6 +399,11 @@ test('a wrong number or source is refused before anything is asked for', async (
   for (const result of results) {
     expect(result).toMatchObject({ code: 2, stdout: '', stderr: 'Error: daily takes a whole number, not NaN\n' });
   }
+  expect(await prune('vol-0123456789abcdef0 --yes')).toEqual({
+    code: 1,
+    stdout: '',
+    stderr: 'Error: there is no backup of vol-0123456789abcdef0 in this region\n',
+  });
   for (const daily of [-1, 1.5, Number.POSITIVE_INFINITY]) {
     const denied = ec2Of(new Map());
     await expect(planPruning(denied, { daily })).rejects.toThrow(RangeError);

@@ -257,6 +257,17 @@ test.skipIf(!versitygw)('what changed in the file between two runs is noticed, a
   expect(await seen(client, key)).toMatchObject({ sha: sha(data), checksum: result.checksum });
 });
 
+test.skipIf(!versitygw)('an upload that is older than the object is not gone on with', async () => {
+  await leaveParts({ file, key: 'overtaken' });
+  const newer = { operation: 'HeadObject', output: { LastModified: new Date(Date.now() + 60_000) }, times: 1 };
+  const { client } = withFaults(clientOf(gateway.url), newer);
+  expect(await uploadLargeObject(client, { file, bucket, key: 'overtaken', partSize })).toMatchObject({ kept: 0 });
+  expect(await seen(client, 'overtaken')).toMatchObject({ sha: sha(body) });
+  // Its parts are still there, for --abort.
+  expect(await unfinished(client, 'overtaken')).toEqual([[1, 2, 3]]);
+  expect(await abortUploads(client, { bucket, key: 'overtaken' })).toMatchObject({ aborted: 1 });
+});
+
 test.skipIf(!versitygw)('a file that has grown, or is cut otherwise, is right too', async () => {
   const growing = await fileOf('growing.bin', body);
   const client = clientOf(gateway.url);
