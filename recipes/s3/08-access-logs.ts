@@ -19,7 +19,8 @@
  *
  * The statement names this bucket and account, so nobody else's bucket can log into yours. It has a Sid of its own;
  * what else is in the policy stays. A policy has at most 20 KB, so a target takes the logs of about 60 buckets. Of two
- * programs that change a policy at the same time, the last wins: S3 knows no condition for it.
+ * programs that change a policy at the same time, the last wins: S3 knows no condition for it. For a moment S3 may
+ * still tell the former policy, so let some seconds pass between two runs for one target.
  *
  * Log files get keys such as `PREFIX123456789012/us-east-1/BUCKET/2026/11/28/2026-11-28-00-00-00-1A2B3C4D`, by the
  * day of the requests in them: 3.18 reads those of some days and no others. Most records come within a few hours,
@@ -44,6 +45,7 @@
  *   dates     EventTime
  *   problems  -
  *   changed   yes
+ *   started   yes
  * @run npx tsx recipes/s3/08-access-logs.ts paws-example --local
  * @permission s3:ListAllMyBuckets on *
  * @permission s3:GetBucketLogging on arn:aws:s3:::BUCKET
@@ -132,6 +134,7 @@ export async function accessLogs(
  * @param options.target - Name of the bucket that gets the log files.
  * @param options.prefix - What their keys begin with. Nothing by default.
  * @param options.signal - Stops it; then logging is as it was, and so is the policy, unless logging was on already.
+ * @returns How it is now, and whether this has started it: if not, there may still be a statement more in the policy.
  * @throws RangeError when the target is the bucket itself, or the prefix can't stand in a policy.
  * @throws Error when logs would not come, or go somewhere else already; nothing is changed then.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutBucketLogging.html
@@ -145,7 +148,7 @@ export async function startAccessLogs(
   s3: S3Client,
   sts: STSClient,
   options: { bucket: string; target: string; prefix?: string; signal?: AbortSignal },
-): Promise<ChangedLogs> {
+): Promise<ChangedLogs & { started: boolean }> {
   const { bucket, target, prefix = '', signal } = options;
   if (bucket === target) throw new RangeError(`${bucket} can't log into itself: each log file would be logged again`);
   if (/[*?$]/.test(prefix))
@@ -193,7 +196,7 @@ export async function startAccessLogs(
     // Where logging was on before, the statement may be needed.
     throw isOn ? error : await undo(made, error);
   }
-  return { ...wanted, problems: [], changed: !isOn || Policy !== old };
+  return { ...wanted, problems: [], changed: !isOn || Policy !== old, started: !isOn };
 }
 
 /**
@@ -292,6 +295,6 @@ recipe(import.meta, (command) =>
       if (!target) return print(await accessLogs(s3, sts, settings));
       const result = await startAccessLogs(s3, sts, { ...settings, target: target.bucket, prefix: target.prefix });
       print(result);
-      if (result.changed) sayUndo(result);
+      if (result.started) sayUndo(result);
     }),
 );

@@ -17,16 +17,20 @@
  * The bucket is opened last: if anything fails, it is as closed as before. `--off` finds only what
  * was finished: if a run was killed, run it again first.
  *
- * The policy that is there is kept, with one statement `PawsStaticWebsite` more. Block Public Access of the account or
- * the organization counts more than the bucket's, and often is on: then S3 answers `AccessDenied` here, or, where only
- * `RestrictPublicBuckets` is on, the site answers 403. As S3 may need some seconds to heed that the bucket's settings
- * are open, a denied policy is tried for 15 seconds. `--off` closes both, unless another statement of the policy lets
- * everybody in without naming fixed networks or accounts in a condition. Nobody can read files that are encrypted with
- * KMS, as the bucket's default may have it, nor anything in a Requester Pays bucket.
+ * The policy that is there is kept, with one statement `PawsStaticWebsite` more. A bucket is refused whose policy
+ * denies plain HTTP, or lets everybody in for something that only `RestrictPublicBuckets` holds back. A website that is
+ * there gets your pages and keeps its redirections; `--off` leaves it then, and where another statement is public.
+ * Block Public Access of the account or the organization counts more than the bucket's, and often is on: then S3
+ * answers `AccessDenied` here, or, where only `RestrictPublicBuckets` is on, the site answers 403. As S3 may need some
+ * seconds to heed that the bucket's settings are open, a denied policy is tried for 15 seconds. `--off` closes both,
+ * unless another statement of the policy lets everybody in without naming fixed networks or accounts in a condition.
+ * Nobody can read files that are encrypted with KMS, as the bucket's default may have it, nor anything in a Requester
+ * Pays bucket.
  *
  * **The address** has the region after a hyphen where S3 is older, and after a dot elsewhere. It has HTTP only, answers
- * GET and HEAD, and knows nothing of signatures. An address without a slash at its end is redirected to the one with,
- * if there is an index page. Behind your own domain the bucket must be named as the domain.
+ * GET and HEAD (in China once the site has an ICP recordal), and knows nothing of signatures. An address without a
+ * slash at its end is redirected to the one with, if there is an index page. Behind your own domain the bucket must be
+ * named as the domain.
  *
  * **With HTTPS and a private bucket** put CloudFront in front instead: keep Block Public Access on, make the bucket's
  * REST endpoint the origin with origin access control, and let the policy admit `cloudfront.amazonaws.com` for your
@@ -77,11 +81,13 @@ import {
 } from '@aws-sdk/client-s3';
 import { type Made, undo } from '../../shared/undo.ts';
 import {
+  checkSettings,
   isPublic,
-  type Policy,
+  others,
   putPolicy,
   putWebsite,
   readSettings,
+  sid,
   whileDenied,
 } from './12-helpers/bucket-settings.ts';
 import { partitionOf } from './12-helpers/partition.ts';
@@ -98,9 +104,6 @@ export interface StaticWebsite {
   files: number;
 }
 
-/** What our statement in a bucket's policy is known by. */
-const sid = 'PawsStaticWebsite';
-
 /**
  * Uploads a folder and lets everybody on the internet read it, and all else that is in the bucket.
  *
@@ -108,11 +111,13 @@ const sid = 'PawsStaticWebsite';
  * @param options.bucket - Name of the bucket.
  * @param options.directory - The folder. Hidden files and symbolic links in it are left out.
  * @param options.indexDocument - Name of the page for a folder. `index.html` by default.
- * @param options.errorDocument - Key of the page for what isn't there. By default `404.html`, if there is one.
+ * @param options.errorDocument - Key of the page for what isn't there. By default `404.html`, if there is one, or as it
+ *   is.
  * @param options.signal - Stops the work; what was opened is closed again, and uploaded files stay.
  * @param options.onProgress - Called with a text for people.
  * @throws RangeError when the folder has no such pages, or in a region of another address;
- *   Error when a file fails; AccessDenied also when the account blocks public policies.
+ *   Error when a file fails or the bucket's settings forbid it; AccessDenied also when the account blocks public
+ *   policies.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/WebsiteHosting.html
  *
  * @example
@@ -147,8 +152,7 @@ export async function staticWebsite(
 
   const region = await s3.config.region();
   const partition = partitionOf(region);
-  const { website: there } = await readSettings(s3, bucket);
-  if (there?.RedirectAllRequestsTo) throw new Error(`${bucket} redirects all requests: nothing was changed.`);
+  checkSettings(bucket, await readSettings(s3, bucket));
 
   // Nobody but you can read the files yet.
   const tell = (done: Record<'bytes' | 'total', number>) =>
@@ -158,6 +162,7 @@ export async function staticWebsite(
 
   // What is there already is kept, and is what a failure goes back to. The files may have taken hours: look again.
   const before = await readSettings(s3, bucket);
+  checkSettings(bucket, before);
   const made: Made[] = [];
   const step = async (id: string, work: () => Promise<unknown>, remove: () => Promise<unknown>) => {
     onProgress?.(id);
@@ -170,12 +175,9 @@ export async function staticWebsite(
       throw error;
     });
   };
+  const website = { ...before.website, IndexDocument: { Suffix: indexDocument } };
+  if (errorDocument !== null) website.ErrorDocument = { Key: errorDocument };
   try {
-    const website = {
-      ...before.website,
-      IndexDocument: { Suffix: indexDocument },
-      ErrorDocument: errorDocument === null ? undefined : { Key: errorDocument },
-    };
     const configure = new PutBucketWebsiteCommand({ Bucket: bucket, WebsiteConfiguration: website });
     const restore = () => putWebsite(s3, bucket, before.website);
     await step('website configuration', () => s3.send(configure), restore);
@@ -210,7 +212,9 @@ export async function staticWebsite(
     if (name === 'AccessDenied') (error as Error).message = `${message} (a permission is missing, or ${above})`;
     throw await undo(made, error, { onProgress });
   }
-  return { bucket, url: websiteUrl({ bucket, region }), indexDocument, errorDocument, files: uploaded + unchanged };
+  const { Key: shown = null } = website.ErrorDocument ?? {};
+  const url = websiteUrl({ bucket, region });
+  return { bucket, url, indexDocument, errorDocument: shown, files: uploaded + unchanged };
 }
 
 /**
@@ -240,7 +244,8 @@ export async function closeWebsite(
     const closed = { ...block, BlockPublicPolicy: true, RestrictPublicBuckets: true };
     await s3.send(new PutPublicAccessBlockCommand({ Bucket: bucket, PublicAccessBlockConfiguration: closed }));
   }
-  if (website) await putWebsite(s3, bucket, null);
+  // One with rules, or where others let everybody in, was there before, or may have been.
+  if (website && !open && !website.RoutingRules?.length) await putWebsite(s3, bucket, null);
   // Last, so that a second run goes on where this one fails.
   await putPolicy(s3, bucket, policy && rest.length > 0 ? { ...policy, Statement: rest } : null);
   return { bucket, public: open };
@@ -263,11 +268,6 @@ export function websiteUrl({ bucket, region }: { bucket: string; region: string 
   const older = /^(us-(east-1|west-[12]|gov-west-1)|eu-west-1|ap-(southeast-[12]|northeast-1)|sa-east-1)$/;
   const { domain } = partitionOf(region);
   return `http://${bucket}.s3-website${older.test(region) ? '-' : '.'}${region}.${domain}`;
-}
-
-/** The statements that are not ours. A policy with a single one may have no list. */
-function others(policy: Policy | null): Policy['Statement'] {
-  return [policy?.Statement ?? []].flat().filter(({ Sid }) => Sid !== sid);
 }
 
 // ---- command line: leave out when copying ----

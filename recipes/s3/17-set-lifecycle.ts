@@ -30,7 +30,8 @@
  * A rule with the same id is replaced whole, with what this recipe knows no option for, such as sizes, and is on then,
  * though it was off: save what there is before, by `aws s3api get-bucket-lifecycle-configuration`. S3 takes no rules in
  * a bucket with MFA delete (3.11). It has no condition for this write: of two programs that change a bucket's rules at
- * the same time, the last wins and the other's rule is lost. A changed rule takes some minutes to take effect. Rules of
+ * the same time, the last wins and the other's rule is lost. For a moment S3 may still tell the former rules, so let
+ * some seconds pass between two runs for one bucket. A changed rule takes some minutes to take effect. Rules of
  * the oldest form, with a bare `Prefix`, are written back with the same prefix in a `Filter`: they mean the same.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
@@ -46,8 +47,9 @@
  * @permission s3:GetLifecycleConfiguration on arn:aws:s3:::BUCKET
  * @permission s3:PutLifecycleConfiguration on arn:aws:s3:::BUCKET
  * @permission s3:GetBucketVersioning on arn:aws:s3:::BUCKET
- * @cost nothing for rules and for deleting; for 1,000 objects moved $0.01 to the infrequent classes, $0.02 to
- * GLACIER_IR, $0.03 to GLACIER, $0.05 to DEEP_ARCHIVE in us-east-1 (2026), and the rest of minimum days cut short
+ * @cost nothing for rules and for deleting; for 1,000 objects moved $0.01 to the infrequent classes and to
+ * INTELLIGENT_TIERING, where they cost $0.0025 a month more, $0.02 to GLACIER_IR, $0.03 to GLACIER, $0.05 to
+ * DEEP_ARCHIVE in us-east-1 (2026), and the rest of minimum days cut short
  * @undo npx tsx recipes/s3/17-set-lifecycle.ts s3://{bucket} {id} --remove --local --yes
  * @emulator LocalStack keeps rules and doesn't act on them; it refuses the old form with a bare Prefix, so here answers
  *   of that form are the tests' own.

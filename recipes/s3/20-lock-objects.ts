@@ -20,9 +20,10 @@
  * - Event hold (2026): protected until it is taken off, and for a time after that. What there is of it is kept here.
  *
  * Object Lock can't be turned off again, and versioning can't be suspended then. A bucket with it can't take server
- * access logs (3.8). Buckets that are there already can have it since November 2023. The default of a bucket is for
- * new versions only; those that are there stay unlocked. An upload that is locked needs a checksum or MD5, which the
- * SDK sends, but no presigned URL or form (3.10, 3.23): a default in their bucket makes S3 refuse them.
+ * access logs (3.8). Buckets that are there already can have it since November 2023. The default of a bucket is for new
+ * versions only; those that are there stay unlocked. To make it weaker, release it first. An upload that is locked
+ * needs a checksum or MD5, which the SDK sends, but no presigned URL or form (3.10, 3.23): a default in their bucket
+ * makes S3 refuse them.
  *
  * `--days` count from now: run again, they prolong a lock. Whoever has `s3:PutObjectRetention` can lock for 100 years,
  * in compliance mode for good: limit them in the bucket's policy (`s3:object-lock-remaining-retention-days`). A lock
@@ -70,6 +71,7 @@ import {
   S3Client,
 } from '@aws-sdk/client-s3';
 import { preventDeletion } from './11-prevent-deletion.ts';
+import { tryAgain } from './13-helpers/try-again.ts';
 
 export type LockMode = 'GOVERNANCE' | 'COMPLIANCE';
 
@@ -96,6 +98,7 @@ export interface ObjectLock {
 
 /**
  * Turns on Object Lock for a bucket, and sets how new versions are locked by default; without either it only looks.
+ * A default that is there may become stricter or longer; to weaken it takes its release first.
  *
  * @param s3 - Of the bucket's region.
  * @param options.bucket - Name of the bucket.
@@ -104,6 +107,8 @@ export interface ObjectLock {
  * @param options.days - For how long: 1 to 36,500.
  * @param options.release - Takes the default away. Locks on versions stay; an event hold, and the mode it takes, too.
  * @throws RangeError when mode and days don't go together.
+ * @throws Error when new versions would be locked less than by the default that is there.
+ * @throws The SDK's error; its message tells if versioning is on since.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObjectLockConfiguration.html
  *
  * @example
@@ -119,15 +124,25 @@ export async function lockObjects(
   checkLock(options);
 
   const { rule, ...before } = await readBucket(s3, bucket);
+  const now = before.days ?? (before.years ?? 0) * 365;
+  if (mode && ((before.mode === 'COMPLIANCE' && mode !== before.mode) || Number(days) < now)) {
+    const rule = `${now} days in ${before.mode} mode`;
+    throw new Error(`by default ${bucket} locks for ${rule}: release that first to weaken it`);
+  }
   if (mode || (release && before.mode) || (enable && !before.enabled)) {
     // S3 takes Object Lock only where versioning is on.
-    await preventDeletion(s3, { bucket });
+    const { changed } = await preventDeletion(s3, { bucket });
     // It replaces the whole rule: an event hold in it stays, and takes a mode.
     const { DefaultEventHold } = rule ?? {};
     const DefaultRetention = { Mode: mode ?? (DefaultEventHold && rule?.Mode), Days: days, DefaultEventHold };
     const Rule = mode || DefaultEventHold ? { DefaultRetention } : undefined;
     const ObjectLockConfiguration = { ObjectLockEnabled: 'Enabled' as const, Rule };
-    await s3.send(new PutObjectLockConfigurationCommand({ Bucket: bucket, ObjectLockConfiguration }));
+    const put = new PutObjectLockConfigurationCommand({ Bucket: bucket, ObjectLockConfiguration });
+    // That versioning is on may not be known everywhere yet.
+    await tryAgain(() => s3.send(put), { passing: changed ? ['InvalidBucketState'] : [] }).catch((error) => {
+      if (changed) error.message += ` Versioning of ${bucket} is on since.`;
+      throw error;
+    });
   }
   const { rule: _, ...after } = await readBucket(s3, bucket);
   return after;

@@ -77,7 +77,7 @@ test('on, on again, and off: the policy that was there is kept', async () => {
   const options = { bucket, target, prefix: 'a b/+%é' };
   const on = { bucket, enabled: true, target, prefix: options.prefix, dates: 'EventTime', problems: [] };
 
-  expect(await startAccessLogs(client, sts, options)).toEqual({ ...on, changed: true });
+  expect(await startAccessLogs(client, sts, options)).toEqual({ ...on, changed: true, started: true });
   const policy = await policyOf(target);
   expect(policy).toEqual({
     Version: '2012-10-17',
@@ -91,7 +91,7 @@ test('on, on again, and off: the policy that was there is kept', async () => {
   expect(nothingSent(sent)).toEqual(['PutBucketPolicy', 'PutBucketLogging']);
   expect(await accessLogs(s3, sts, { bucket })).toEqual(on);
 
-  expect(await startAccessLogs(client, sts, options)).toEqual({ ...on, changed: false });
+  expect(await startAccessLogs(client, sts, options)).toEqual({ ...on, changed: false, started: false });
   expect(nothingSent(sent)).toHaveLength(2);
 
   const off = { bucket, enabled: false, target: null, prefix: null, dates: null, problems: [] };
@@ -202,9 +202,19 @@ test('a statement that is missing while logging is on is put back', async () => 
   await s3.send(new DeleteBucketPolicyCommand({ Bucket: target }));
   const { client, sent } = withFaults(own.s3(), { operation: 'PutBucketPolicy', error: 'SlowDown', times: 1 });
   await expect(startAccessLogs(client, sts, { bucket, target })).rejects.toThrow('SlowDown');
-  expect(await startAccessLogs(client, sts, { bucket, target })).toMatchObject({ changed: true });
+  expect(await startAccessLogs(client, sts, { bucket, target })).toMatchObject({ changed: true, started: false });
   expect(nothingSent(sent)).toEqual(['PutBucketPolicy', 'PutBucketPolicy']);
   expect((await policyOf(target)).Statement).toEqual([ours(bucket, target)]);
+
+  // To turn it off is offered only to whom has turned it on.
+  const words = [`paws-example-${number}`, `s3://paws-example-${number}-logs`];
+  const again = () => run(`npx tsx ${file} ${words.join(' ')} --local`, { terminal: { columns: 160 } });
+  await s3.send(new DeleteBucketPolicyCommand({ Bucket: target }));
+  const { stdout } = await again();
+  expect(stdout).toMatch(/changed +yes/);
+  expect(stdout).not.toContain('Undo:');
+  await stopAccessLogs(s3, { bucket });
+  expect((await again()).stdout).toContain(`Undo: npx tsx recipes/s3/08-access-logs.ts ${words[0]} --off --local`);
 });
 
 test('when a step fails, the policy is as it was, or the error names what is left in it', async () => {

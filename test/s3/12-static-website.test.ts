@@ -3,6 +3,7 @@ import { get } from 'node:http';
 import { dirname, join } from 'node:path';
 import {
   CreateBucketCommand,
+  DeleteBucketPolicyCommand,
   DeletePublicAccessBlockCommand,
   GetBucketPolicyCommand,
   GetBucketWebsiteCommand,
@@ -259,7 +260,54 @@ test("a bucket that is public by somebody's own statement stays so, and one with
   expect(sent).not.toContain('PutPublicAccessBlock');
   expect((await settings(bucket)).site).toEqual({ IndexDocument: { Suffix: 'index.html' }, ...site });
   expect(await closeWebsite(client, { bucket })).toEqual({ bucket, public: true });
-  expect(await settings(bucket)).toEqual({ policy, block: null, site: null });
+  // Not ours alone: it stays.
+  const left = { IndexDocument: { Suffix: 'index.html' }, ...site };
+  expect(await settings(bucket)).toEqual({ policy, block: null, site: left });
+});
+
+test('a website that is there keeps its page for what is missing, and its redirections when ours is off', async () => {
+  const bucket = await makeBucket('there');
+  const RoutingRules = [{ Condition: { KeyPrefixEquals: 'old/' }, Redirect: { ReplaceKeyPrefixWith: 'new/' } }];
+  const there = { IndexDocument: { Suffix: 'index.html' }, ErrorDocument: { Key: 'lost.html' } };
+  const put = (WebsiteConfiguration: object) =>
+    client.send(new PutBucketWebsiteCommand({ Bucket: bucket, WebsiteConfiguration }));
+  await put(there);
+  const directory = makeFolder('there');
+  expect(await staticWebsite(client, { bucket, directory })).toMatchObject({ errorDocument: 'lost.html' });
+  expect((await settings(bucket)).site).toEqual(there);
+  await put({ ...there, RoutingRules });
+  await closeWebsite(client, { bucket });
+  expect(await settings(bucket)).toEqual({ ...untouched, site: { ...there, RoutingRules } });
+});
+
+test('a bucket is not opened where that would free another statement, or its policy denies plain HTTP', async () => {
+  const bucket = await makeBucket('held');
+  const directory = makeFolder('held');
+  const put = (statement: object) => {
+    const Policy = JSON.stringify({ Version: '2012-10-17', Statement: [{ Principal: '*', ...statement }] });
+    return client.send(new PutBucketPolicyCommand({ Bucket: bucket, Policy }));
+  };
+  const writing = { Effect: 'Allow', Action: 's3:PutObject', Resource: `arn:aws:s3:::${bucket}/*` };
+  await put({ Sid: 'Drop', ...writing });
+  const { client: watched, sent } = withFaults(s3());
+  await expect(staticWebsite(watched, { bucket, directory })).rejects.toThrow(
+    `the policy of ${bucket} has public statements (Drop) that only RestrictPublicBuckets holds back: take them out`,
+  );
+  const Condition = { Bool: { 'aws:SecureTransport': 'false' } };
+  await put({ Effect: 'Deny', Action: 's3:*', Resource: '*', Condition });
+  await expect(staticWebsite(watched, { bucket, directory })).rejects.toThrow(
+    `the policy of ${bucket} denies HTTP without TLS (one without Sid), and a website has nothing else: use CloudFront`,
+  );
+  expect(sent.filter((operation) => /^(Put|Delete)/.test(operation))).toEqual([]);
+  // One that came while the files were uploaded is seen, too.
+  await client.send(new DeleteBucketPolicyCommand({ Bucket: bucket }));
+  const answered = () => put({ Sid: 'Late', ...writing });
+  const { client: meanwhile } = withFaults(s3(), { operation: 'PutObject', times: 1, answered });
+  await expect(staticWebsite(meanwhile, { bucket, directory })).rejects.toThrow('public statements (Late)');
+  expect(await settings(bucket)).toMatchObject({ block: allBlocked, site: null });
+  // Where it is in force already, nothing is freed.
+  await client.send(new DeletePublicAccessBlockCommand({ Bucket: bucket }));
+  await staticWebsite(client, { bucket, directory });
 });
 
 test('whatever fails, the bucket is as closed as before, or the error says what is left', async () => {

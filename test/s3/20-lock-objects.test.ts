@@ -6,9 +6,10 @@ import {
   GetObjectLockConfigurationCommand,
   GetObjectRetentionCommand,
   PutObjectCommand,
+  PutObjectLockConfigurationCommand,
   type PutObjectRetentionCommandInput,
 } from '@aws-sdk/client-s3';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { type LockMode, lockObjects, lockVersion } from '../../recipes/s3/20-lock-objects.ts';
 import { emptyBucket } from '../../recipes/s3/28-empty-bucket.ts';
 import { withFaults } from '../faults.ts';
@@ -67,6 +68,46 @@ test('a default locks new versions, stays when Object Lock is turned on again, a
   const answer = await client.send(new GetObjectLockConfigurationCommand({ Bucket: bucket }));
   expect(answer.ObjectLockConfiguration?.ObjectLockEnabled).toBe('Enabled');
   expect(await lockVersion(client, { bucket, key: 'key' })).toMatchObject({ mode: 'GOVERNANCE' });
+});
+
+test('a default becomes longer and stricter, and weaker only once it is released', async () => {
+  const bucket = await makeBucket('weaker', { locks: true });
+  const set = (mode: LockMode, days: number) => lockObjects(client, { bucket, mode, days });
+  await set('GOVERNANCE', 365);
+  await expect(set('GOVERNANCE', 364)).rejects.toThrow(
+    `by default ${bucket} locks for 365 days in GOVERNANCE mode: release that first to weaken it`,
+  );
+  await set('GOVERNANCE', 730);
+  const Rule = { DefaultRetention: { Mode: 'COMPLIANCE', Years: 2 } } as const;
+  const ObjectLockConfiguration = { ObjectLockEnabled: 'Enabled', Rule } as const;
+  await client.send(new PutObjectLockConfigurationCommand({ Bucket: bucket, ObjectLockConfiguration }));
+  await expect(set('GOVERNANCE', 3650)).rejects.toThrow('730 days in COMPLIANCE mode: release that first');
+  await expect(set('COMPLIANCE', 729)).rejects.toThrow('730 days in COMPLIANCE mode: release that first');
+  await lockObjects(client, { bucket, release: true });
+  expect(await set('GOVERNANCE', 1)).toMatchObject({ mode: 'GOVERNANCE', days: 1 });
+});
+
+test('versioning that was turned on a moment ago is waited for, and named where the rest fails', async () => {
+  const bucket = await makeBucket('half');
+  const random = vi.spyOn(Math, 'random').mockReturnValue(0);
+  onTestFinished(() => random.mockRestore());
+  const attempt = (error: string, times?: number) => {
+    const { client: one, sent } = withFaults(s3(), { operation: 'PutObjectLockConfiguration', error, times });
+    return { sent, done: lockObjects(one, { bucket, enable: true }) };
+  };
+  await expect(attempt('AccessDenied').done).rejects.toThrow(
+    new RegExp(`^AccessDenied\\.? Versioning of ${bucket} is on since\\.$`),
+  );
+  // It was on before the second try: then that state doesn't pass.
+  const { sent, done } = attempt('InvalidBucketState');
+  await expect(done).rejects.toThrow(/^InvalidBucketState$/);
+  expect(sent.filter((operation) => operation === 'PutObjectLockConfiguration')).toHaveLength(1);
+
+  const other = await makeBucket('patient');
+  const { client: one } = withFaults(s3(), {
+    ...{ operation: 'PutObjectLockConfiguration', error: 'InvalidBucketState', times: 2 },
+  });
+  expect(await lockObjects(one, { bucket: other, enable: true })).toMatchObject({ enabled: true });
 });
 
 test('a version in governance mode can not be deleted until its lock is released', async () => {
@@ -175,12 +216,12 @@ test('an event hold that others have set stays, with its mode (the answers are t
     { operation: 'GetObjectRetention', output: { Retention: { Mode: 'GOVERNANCE', ...held, EventHold: 'OFF' } } },
     { operation: 'PutObjectRetention', output: {}, answered: (input) => inputs.push(input) },
   );
-  await lockObjects(one, { bucket, mode: 'COMPLIANCE', days: 1 });
+  await lockObjects(one, { bucket, mode: 'COMPLIANCE', days: 7 });
   await lockObjects(one, { bucket, release: true });
   await lockVersion(one, { bucket, key: 'key', release: true });
   await lockVersion(one, { bucket, key: 'key', release: true });
   expect(inputs).toMatchObject([
-    { ObjectLockConfiguration: { Rule: { DefaultRetention: { ...kept, Mode: 'COMPLIANCE', Days: 1 } } } },
+    { ObjectLockConfiguration: { Rule: { DefaultRetention: { ...kept, Mode: 'COMPLIANCE', Days: 7 } } } },
     { ObjectLockConfiguration: { Rule: { DefaultRetention: { ...kept, Days: undefined } } } },
     { Retention: { Mode: 'GOVERNANCE', RetainUntilDate: undefined, ...held }, BypassGovernanceRetention: true },
     { Retention: { Mode: undefined, EventHold: undefined, EventHoldDuration: undefined } },

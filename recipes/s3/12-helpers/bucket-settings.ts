@@ -13,6 +13,9 @@ import {
   type WebsiteConfiguration,
 } from '@aws-sdk/client-s3';
 
+/** What our statement in a bucket's policy is known by. */
+export const sid = 'PawsStaticWebsite';
+
 /** A bucket's policy, as far as it matters here. */
 export interface Policy {
   Statement: { Sid?: string; Effect?: string; Principal?: unknown; Condition?: Record<string, object> }[];
@@ -34,6 +37,30 @@ export async function readSettings(s3: S3Client, bucket: string) {
   const block: PublicAccessBlockConfiguration | null = access?.PublicAccessBlockConfiguration ?? null;
   const policy: Policy | null = rules?.Policy ? JSON.parse(rules.Policy) : null;
   return { website, block, policy };
+}
+
+/**
+ * Refuses a bucket that can't be a website, or would be more than one: a statement for everybody that
+ * `RestrictPublicBuckets` holds back now would come into force with ours, and with it all that it allows.
+ */
+export function checkSettings(bucket: string, settings: Awaited<ReturnType<typeof readSettings>>): void {
+  const { website, block, policy } = settings;
+  if (website?.RedirectAllRequestsTo) throw new Error(`${bucket} redirects all requests: nothing was changed.`);
+  const statements = others(policy);
+  const named = (some: typeof statements) => some.map(({ Sid }) => Sid ?? 'one without Sid').join(', ');
+  const held = block?.RestrictPublicBuckets ? statements.filter(isPublic) : [];
+  const awake = 'that only RestrictPublicBuckets holds back: take them out first';
+  if (held[0]) throw new Error(`the policy of ${bucket} has public statements (${named(held)}) ${awake}`);
+  const secure = statements.filter(({ Effect, Condition = {} }) => {
+    return Effect === 'Deny' && /"aws:SecureTransport"/i.test(JSON.stringify(Condition));
+  });
+  const plain = 'and a website has nothing else: use CloudFront';
+  if (secure[0]) throw new Error(`the policy of ${bucket} denies HTTP without TLS (${named(secure)}), ${plain}`);
+}
+
+/** The statements that are not ours. A policy with a single one may have no list. */
+export function others(policy: Policy | null): Policy['Statement'] {
+  return [policy?.Statement ?? []].flat().filter(({ Sid }) => Sid !== sid);
 }
 
 function withoutMetadata<Output extends { $metadata: unknown }>({ $metadata, ...rest }: Output) {
