@@ -25,7 +25,8 @@
  * Volumes are detached first, mounted or not, and Elastic IP addresses taken from instances, even if those stay.
  *
  * With an instance go the volumes that belong to it, and with an image the snapshots that nothing else needs. What
- * stays of an instance and goes on costing is `kept`; an Auto Scaling group starts another one in its place.
+ * stays of an instance and goes on costing is `kept`, its Spot request too: a persistent one starts another instance in
+ * its place until it is canceled, as does an Auto Scaling group.
  *
  * What can't be deleted, for example a security group that something else uses, is reported at the end, and the
  * rest goes on. Run it again once the cause is fixed.

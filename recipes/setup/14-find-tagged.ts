@@ -59,11 +59,12 @@ import { DescribeRegionsCommand, EC2Client } from '@aws-sdk/client-ec2';
 import { IAMClient } from '@aws-sdk/client-iam';
 import { S3Client } from '@aws-sdk/client-s3';
 import { SNSClient } from '@aws-sdk/client-sns';
+import type { STSClient } from '@aws-sdk/client-sts';
 import pMap from 'p-map';
 import { findAlarms, findBuckets, findInEc2, findRoles, findTopics, isDenied } from './14-helpers/find-in-services.ts';
 
 /** Makes a client of any service for a region: `(Client, settings) => new Client(settings)`. */
-export type Connect = <Client extends CloudWatchClient | EC2Client | IAMClient | S3Client | SNSClient>(
+export type Connect = <Client extends CloudWatchClient | EC2Client | IAMClient | S3Client | SNSClient | STSClient>(
   Client: new (settings: Settings) => Client,
   settings: Settings,
 ) => Client;
@@ -128,21 +129,27 @@ export async function findTagged(
     }
     const where = denied.length === 3 ? region : `${denied.join(', ')} in ${region}`;
     if (errors[0]) unseen.push({ where, error: errors[0] });
-    if (unseen.length === regions.length && unseen.every((one) => regions.includes(one.where))) throw unseen[0]?.error;
+    const dark = unseen.filter((one) => regions.includes(one.where));
+    if (dark.length === regions.length) throw dark[0]?.error;
     return found;
+  };
+  const findAnywhere = async (service: string, find: () => Promise<Tagged[]>) => {
+    try {
+      return await find();
+    } catch (error) {
+      if (!isDenied(error as Error)) throw error;
+      unseen.push({ where: service, error: error as Error });
+      return [];
+    }
   };
   const home = regions[0] as string;
   const all = await Promise.all([
     pMap(regions, inRegion, { concurrency: 16 }),
     // Roles belong to no region: they are told with the first.
-    findRoles(connect(IAMClient, { region: home, maxAttempts }), key, home),
-    findBuckets((region) => connect(S3Client, { region }), key, home),
+    findAnywhere('IAM', () => findRoles(connect(IAMClient, { region: home, maxAttempts }), key, home)),
+    findAnywhere('S3', () => findBuckets((region) => connect(S3Client, { region }), key, home, unseen)),
   ]);
-  const [inRegions, roles, buckets] = all;
-  const found = [...inRegions.flat(), ...roles, ...buckets.found].filter(
-    (one) => value === undefined || one.value === value,
-  );
-  return { found, unseen: [...unseen, ...buckets.unseen] };
+  return { found: all.flat(2).filter((one) => value === undefined || one.value === value), unseen };
 }
 
 /**

@@ -33,7 +33,8 @@ const suffixes: Record<string, string> = { cn: 'amazonaws.com.cn', eusc: 'amazon
  * Adds to regions how long they take to answer from here, measuring ten at a time.
  *
  * @param regions - Objects that have the code of a region as `region`, such as those of 1.6.
- * @param options.urlOf - What to get of a region: its EC2 by default. Isolated regions (us-iso-…) need another.
+ * @param options.urlOf - What to get of a region: its EC2 by default, by IPv4. Isolated regions (us-iso-…) need another,
+ *   and so does a machine with IPv6 alone: `https://ec2.REGION.api.aws/ping`.
  * @param options.tries - How often, after a first time that opens the connection. 5 by default.
  * @param options.timeout - Milliseconds that an answer may take. 3,000 by default.
  * @param options.signal - Ends the measuring.

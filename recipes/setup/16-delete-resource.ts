@@ -15,9 +15,10 @@
  * keeps versions only gets a delete marker, and 3.19 brings it back; 3.28 deletes the versions, too.
  *
  * What something else still uses is refused by AWS: a security group of an instance, a snapshot of an image. 1.9
- * deletes many things, in an order that works. What stays of an instance and goes on costing is told as `kept`.
+ * deletes many things, in an order that works. What stays of an instance and goes on costing is told as `kept`: its
+ * Spot request, too, for a persistent one launches the next instance until you cancel it.
  *
- * An ARN names its region itself. Another id that isn't found may be of another region or account. Of an object that
+ * An ARN names region and account. Another id that isn't found may be of another region or account. Of an object that
  * isn't there S3 says so only to those who may list the bucket: without `s3:ListBucket`, which is not in the printed
  * policy, it is denied (403). `s3://bucket/` is refused: with an empty variable, `s3://bucket/$KEY` would be all of it.
  *
@@ -83,6 +84,7 @@ import {
 import { IAMClient } from '@aws-sdk/client-iam';
 import { DeleteBucketCommand, DeleteObjectCommand, HeadObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import { DeleteTopicCommand, GetTopicAttributesCommand, SNSClient } from '@aws-sdk/client-sns';
+import { GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts';
 import { releaseIp } from '../ec2/06-elastic-ip.ts';
 import { terminateInstance } from '../ec2/21-terminate-instance.ts';
 import { deleteInstanceRole } from '../ec2/28-create-instance-role.ts';
@@ -101,7 +103,7 @@ export interface Resource {
 export interface DeletedResource extends Resource {
   /** `instance`, `bucket` */
   kind: string;
-  /** What goes on costing: volumes and addresses of an instance. */
+  /** What goes on costing: volumes and addresses of an instance. A persistent Spot request launches another. */
   kept: string[];
 }
 
@@ -150,8 +152,8 @@ export async function deleteResource(
   const kept: string[] = [];
   switch (kind) {
     case 'instance': {
-      const { keptVolumes, keptAddresses } = await terminateInstance(ec2, { instanceId: id, signal });
-      kept.push(...keptVolumes, ...keptAddresses);
+      const { keptVolumes, keptAddresses, spotRequest } = await terminateInstance(ec2, { instanceId: id, signal });
+      kept.push(...keptVolumes, ...keptAddresses, ...(spotRequest ? [spotRequest] : []));
       break;
     }
     case 'address': {
@@ -199,14 +201,15 @@ export async function deleteResource(
       break;
     }
     case 'alarm': {
-      const [name = ''] = /(?<=:alarm:).*/.exec(id) ?? [];
+      const AlarmNames = [...(/(?<=:alarm:).*/.exec(id) ?? [''])];
       const cloudwatch = connect(CloudWatchClient, { region });
-      const AlarmNames = [name];
       // It tells of metric alarms only, unless it is asked for the others.
       const AlarmTypes = Object.values(AlarmType);
       const found = await cloudwatch.send(new DescribeAlarmsCommand({ AlarmNames, AlarmTypes }));
       const { MetricAlarms = [], CompositeAlarms = [], LogAlarms = [] } = found;
-      if (![...MetricAlarms, ...CompositeAlarms, ...LogAlarms].length) throw notFound(id);
+      // It is deleted by its name, and this account may have one of the same name as another.
+      const isIt = ({ AlarmArn }: { AlarmArn?: string }) => AlarmArn === id;
+      if (![...MetricAlarms, ...CompositeAlarms, ...LogAlarms].some(isIt)) throw notFound(id);
       await cloudwatch.send(new DeleteAlarmsCommand({ AlarmNames }));
       break;
     }
@@ -218,7 +221,9 @@ export async function deleteResource(
       break;
     }
     case 'role': {
-      // Without its path, which is no part of the name.
+      const { Account } = await connect(STSClient, { region }).send(new GetCallerIdentityCommand({}));
+      // It is deleted by its name, too, which is without its path.
+      if (id.split(':')[4] !== Account) throw notFound(id);
       await deleteInstanceRole(connect(IAMClient, { region }), { roleName: id.slice(id.lastIndexOf('/') + 1) });
       break;
     }

@@ -140,8 +140,23 @@ test.each([
   const found: { id: string }[] = JSON.parse(result.stdout);
   expect(found.length).toBeGreaterThan(5);
   expect(found.filter(({ id }) => id.startsWith(`arn:aws:${kind}:`))).toEqual([]);
-  const denied = await run(`npx tsx ${file} --local`, { faults: [{ operation, error: { name: 'AccessDenied' } }] });
+  const refused = (error: string) =>
+    run(`npx tsx ${file} --local --json`, { faults: [{ operation, error: { name: error } }] });
+  const denied = await refused('AccessDenied');
   expect(denied).toMatchObject({ code: 1, stderr: expect.stringContaining(`The permission ${operation} is missing`) });
+  expect(JSON.parse(denied.stdout).length).toBeGreaterThan(5);
+  expect(await refused('InternalFailure')).toMatchObject({ code: 1, stdout: '' });
+});
+
+test('buckets that may not be listed are named, and so is one that takes no such session token', async () => {
+  const look = (operation: string, name: string) =>
+    run(`npx tsx ${file} --local --json`, { faults: [{ operation, error: { name, message: 'No.' } }] });
+  const none = await look('s3:ListBuckets', 'AccessDenied');
+  expect(none).toMatchObject({ code: 1, stderr: expect.stringContaining('could not look at S3: No.') });
+  expect(JSON.parse(none.stdout).length).toBeGreaterThan(5);
+  const strange = await look('s3:GetBucketTagging', 'InvalidToken');
+  expect(strange).toMatchObject({ code: 1, stderr: expect.stringMatching(/could not look at .*s3:\/\/paws-example/) });
+  expect(JSON.parse(strange.stdout).length).toBeGreaterThan(5);
 });
 
 test('composite alarms are found, too', async () => {

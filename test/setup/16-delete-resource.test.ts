@@ -13,9 +13,11 @@ import {
   DescribeVolumesCommand,
   RunInstancesCommand,
 } from '@aws-sdk/client-ec2';
+import { GetRoleCommand, IAMClient } from '@aws-sdk/client-iam';
 import { CreateBucketCommand, ListObjectsV2Command, PutObjectCommand } from '@aws-sdk/client-s3';
 import { ListTopicsCommand, SNSClient } from '@aws-sdk/client-sns';
 import { expect, test } from 'vitest';
+import { createInstanceRole } from '../../recipes/ec2/28-create-instance-role.ts';
 import { deleteResource, kindOf } from '../../recipes/setup/16-delete-resource.ts';
 import { leftovers, settingsOf, testRecipe } from '../harness.ts';
 import { makeOneOfEach } from '../one-of-each.ts';
@@ -166,6 +168,34 @@ test('an outbound rule goes, too', async () => {
   expect(await run(`npx tsx ${file} ${id} --local --yes`)).toMatchObject({ code: 0, stderr: '' });
   expect(await rules()).toEqual([]);
   await ec2().send(new DeleteSecurityGroupCommand({ GroupId }));
+});
+
+test('an ARN of another account is not there, whatever this one has under the same name', async () => {
+  const iam = new IAMClient(settings);
+  await createInstanceRole(iam, { roleName: 'paws', namespace: 'Paws' });
+  const cloudwatch = new CloudWatchClient(settings);
+  const AlarmRule = 'TRUE';
+  await cloudwatch.send(new PutCompositeAlarmCommand({ AlarmName: 'paws', AlarmRule }));
+  const AlarmTypes = ['CompositeAlarm' as const];
+  const { CompositeAlarms = [] } = await cloudwatch.send(new DescribeAlarmsCommand({ AlarmTypes }));
+  const { Role } = await iam.send(new GetRoleCommand({ RoleName: 'paws' }));
+  const ids = [`${CompositeAlarms[0]?.AlarmArn}`, `${Role?.Arn}`];
+  const others = ids.map((id) => id.replace(own.account, '999900001111')).join(' ');
+  const clean = (arns: string) => run(`npx tsx recipes/setup/09-clean-up.ts ${arns} --local --yes --json`);
+  const outcomes = async (arns: string) =>
+    JSON.parse((await clean(arns)).stdout).map(({ outcome }: { outcome: string }) => outcome);
+  expect(await outcomes(others)).toEqual(['not found', 'not found']);
+  expect(await outcomes(ids.join(' '))).toEqual(['deleted', 'deleted']);
+});
+
+test('the Spot request of an instance is told, for it may launch another', async () => {
+  const launch = { ImageId: 'ami-0532be01f26a3de55', MinCount: 1, MaxCount: 1 };
+  const { Instances } = await ec2().send(new RunInstancesCommand(launch));
+  const [instance] = Instances ?? [];
+  const Reservations = [{ Instances: [{ ...instance, SpotInstanceRequestId: 'sir-1' }] }];
+  const faults = [{ operation: 'ec2:DescribeInstances', times: 1, output: { Reservations } }];
+  const { stdout } = await run(`npx tsx ${file} ${instance?.InstanceId} --local --yes --json`, { faults });
+  expect(JSON.parse(stdout)).toMatchObject({ kind: 'instance', kept: ['sir-1'] });
 });
 
 test('composite alarms are deleted, too', async () => {

@@ -29,7 +29,8 @@ import type { Tagged, Unseen } from '../14-find-tagged.ts';
 
 /** Each service has its own name for it; of a region that the account, or a session token, is not good for, too. */
 export function isDenied({ name }: Error): boolean {
-  return /denied|unauthorized|AuthorizationError|AuthFailure|InvalidClientTokenId/i.test(name);
+  const notGoodHere = /AuthFailure|InvalidClientTokenId|^InvalidToken|InvalidAccessKeyId|UnrecognizedClient/i;
+  return /denied|unauthorized|AuthorizationError/i.test(name) || notGoodHere.test(name);
 }
 
 /** The instances, volumes, snapshots, images, security groups, addresses and key pairs of a region that have the tag. */
@@ -122,9 +123,9 @@ function noneIfGone(error: Error): { Tags?: Tag[] } {
   throw error;
 }
 
-/** The buckets of the account that have the tag, each asked in its own region, and those that may not be asked. */
-export async function findBuckets(s3: (region: string) => S3Client, key: string, home: string) {
-  const [found, unseen] = [[] as Tagged[], [] as Unseen[]];
+/** The buckets of the account that have the tag, each asked in its own region; adds those that may not be asked. */
+export async function findBuckets(s3: (region: string) => S3Client, key: string, home: string, unseen: Unseen[]) {
+  const found: Tagged[] = [];
   const clients = new Map<string, S3Client>();
   const look = async ({ Name, BucketRegion: region = home }: Bucket) => {
     const client = clients.get(region) ?? s3(region);
@@ -144,5 +145,5 @@ export async function findBuckets(s3: (region: string) => S3Client, key: string,
   for await (const { Buckets = [] } of paginateListBuckets({ client: s3(home) }, { MaxBuckets: 1000 })) {
     await pMap(Buckets, look, { concurrency: 16 });
   }
-  return { found, unseen };
+  return found;
 }
