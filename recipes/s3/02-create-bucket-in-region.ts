@@ -74,7 +74,8 @@ export async function createBucketInRegion(
 ): Promise<CreatedBucket> {
   const region = wanted === 'EU' ? 'eu-west-1' : wanted;
   // What is put into the name of a server must not name another one.
-  if (!/^[a-z]{2,}(-[a-z]+)+-\d+$/.test(region)) throw new RangeError(`"${wanted}" is no region such as eu-west-1`);
+  if (!/^(?!fips-)[a-z]{2,}(-[a-z]+)+-\d+$/.test(region))
+    throw new RangeError(`"${wanted}" is no region such as eu-west-1`);
 
   const result = await createBucket(connect(region), { bucket, tags });
   // A bucket can't be moved, and data must not land where nobody wanted it.

@@ -9,9 +9,9 @@
  * of your own in KMS. Read it back and compare. Then ask for it without credentials: that must be refused.
  *
  * ## Discussion
- * An object that has this key already is overwritten without a word. In a bucket that keeps versions (3.11) the old
- * one stays as a version; elsewhere it is lost. `IfNoneMatch: '*'` in the call makes S3 refuse instead. Readers get
- * the old object or the new one, never a mixture, and an upload that breaks leaves nothing.
+ * An object that has this key already is overwritten without a word. In a bucket that keeps versions (3.11) the old one
+ * stays as a version, which 3.29 brings back; elsewhere it is lost. `IfNoneMatch: '*'` in the call makes S3 refuse
+ * instead. Readers get the old object or the new one, never a mixture, and an upload that breaks leaves nothing.
  *
  * S3 encrypts every object. Without `--kms-key-id` it does so as the bucket is set up: with S3's own key (AES256),
  * unless you chose one of KMS's. Then whoever may read the object can read it. With a KMS key readers need

@@ -16,10 +16,11 @@
  * Only encryption by S3's own keys (AES256), which objects have unasked, gives way to the default of another bucket.
  *
  * An object that is there already is overwritten, as with every upload; in a bucket with versions it becomes an older
- * version. Copying onto itself is refused unless something changes: then nothing is lost that somebody writes at the
- * same time (3.7). If the source is overwritten meanwhile, S3 refuses the copy (412). A copy in parts that fails or is
- * stopped removes its parts; those of a killed process, or of a copy inside S3 that ends only after that, stay, and
- * are billed, until 3.21 or a rule (3.17) removes them.
+ * version, and 3.29 brings it back: the undo below only hides the copy. Directory buckets are refused. Copying onto
+ * itself is refused unless something changes: then nothing is lost that somebody writes at the same time (3.7). If the
+ * source is overwritten meanwhile, S3 refuses the copy (412). A copy in parts that fails or is stopped removes its
+ * parts; those of a killed process, or of a copy inside S3 that ends only after that, stay, and are billed, until 3.21
+ * or a rule (3.17) removes them.
  *
  * Not kept: access control lists (the copy is private), the encryption context of a KMS key, versions, the date. The
  * ETag is another one where the parts differ or a KMS key is used. Annotations come along with CopyObject, which takes
@@ -136,14 +137,14 @@ const GiB = 2 ** 30;
  * @param options - What, where to, and what is to be different.
  * @returns The copy, and how it was compared.
  * @throws RangeError when the copy would be the object itself, unchanged, for an empty option, parts that S3 refuses, a
- *   concurrency below 1, or a KMS key of another region; NotFound; PreconditionFailed when either object was overwritten
+ *   concurrency below 1, a directory bucket, or a KMS key of another region; NotFound; PreconditionFailed when either object was overwritten
  *   meanwhile; InvalidObjectState when it is archived; Error when metadata that S3 does not show would be lost. The
  *   message says so where the object is copied all the same.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
  *
  * @example
- * const [from, to] = [{ bucket: 'my-company-reports', key: 'a.csv' }, { bucket: 'my-company-archive', key: '2026/a.csv' }];
- * const { size } = await copyObject(new S3Client({}), { from, to, storageClass: 'STANDARD_IA' });
+ * const [from, to] = [{ bucket: 'my-company-reports', key: 'a.csv' }, { bucket: 'my-company-archive', key: '2026/a.csv'
+ * }]; const { size } = await copyObject(new S3Client({}), { from, to, storageClass: 'STANDARD_IA' });
  * console.log(`${size} bytes copied`);
  */
 export async function copyObject(s3: S3Client, options: CopyOptions): Promise<CopiedObject> {
@@ -156,6 +157,10 @@ export async function copyObject(s3: S3Client, options: CopyOptions): Promise<Co
   for (const [name, value] of Object.entries(given)) if (value === '') throw new RangeError(`the ${name} is empty`);
   if (itself && !changes && !storageClass && !kmsKeyId) {
     throw new RangeError(`s3://${to.bucket}/${to.key} would be copied onto itself, and nothing would change`);
+  }
+  for (const { bucket } of [from, to]) {
+    // They take neither storage classes nor tags, locks and annotations.
+    if (/--xa?-s3$/.test(bucket)) throw new RangeError(`${bucket} is a directory bucket`);
   }
   if (partSize !== undefined && !(Number.isInteger(partSize) && partSize >= 5 * MiB && partSize <= 5 * GiB)) {
     throw new RangeError(`a part has 5 MiB to 5 GiB, in whole bytes, not ${partSize} bytes`);

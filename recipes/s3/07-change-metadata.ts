@@ -19,7 +19,8 @@
  * What somebody else writes meanwhile is not lost: the copy is made only if the object is still the one that was read
  * (`CopySourceIfMatch`, and `IfMatch` for the moment of writing); otherwise S3 answers 412 or 409 and you run it
  * again. They compare the ETag, which tells of another content, not of other metadata: if two change the metadata
- * of one object at the same moment, the later one wins.
+ * of one object at the same moment, the later one wins; so does the copy over tags and locks set while it is made in
+ * parts, for an object over 5 GiB.
  *
  * In a bucket that keeps versions the result is a new version, under a lock if the old one is; the old one stays, is
  * billed too, and can be brought back (3.29). Elsewhere it can't be undone. Either way the object counts as new: its

@@ -64,14 +64,13 @@ import {
   CompleteMultipartUploadCommand,
   CreateMultipartUploadCommand,
   HeadObjectCommand,
-  ListMultipartUploadsCommand,
-  type MultipartUpload,
   PutObjectCommand,
   S3Client,
 } from '@aws-sdk/client-s3';
 import mime from 'mime';
 import { checkCurrent } from './13-helpers/check-current.ts';
 import { base64, combineCrc32 } from './13-helpers/crc32.ts';
+import { listUploads } from './13-helpers/list-uploads.ts';
 import { openFile } from './13-helpers/source-file.ts';
 import { tryAgain } from './13-helpers/try-again.ts';
 import {
@@ -251,24 +250,15 @@ export async function abortUploads(
   const object = { Bucket: bucket, Key: key };
   const uploads = await listUploads(s3, object, signal);
   for (const { UploadId } of uploads) {
-    await s3.send(new AbortMultipartUploadCommand({ ...object, UploadId }), { abortSignal: signal });
+    await s3.send(new AbortMultipartUploadCommand({ ...object, UploadId }), { abortSignal: signal }).catch((error) => {
+      // One that was completed or aborted meanwhile has no parts left.
+      if (error.name !== 'NoSuchUpload') throw error;
+    });
   }
   return { bucket, key, aborted: uploads.length };
 }
 
 type ObjectName = { Bucket: string; Key: string };
-
-/** The unfinished uploads to a key that are of the kind begun here, the oldest first. */
-async function listUploads(s3: S3Client, { Bucket, Key }: ObjectName, abortSignal?: AbortSignal) {
-  // One page will do: sorted by their keys, those to this very key come before all that only begin so.
-  const list = new ListMultipartUploadsCommand({ Bucket, Prefix: Key, EncodingType: 'url' });
-  const { Uploads = [], EncodingType } = await s3.send(list, { abortSignal });
-  const decode = (key = '') => (EncodingType ? decodeURIComponent(key.replaceAll('+', ' ')) : key);
-  const age = ({ Initiated }: MultipartUpload) => Initiated?.getTime() ?? 0;
-  return Uploads.filter((upload) => decode(upload.Key) === Key)
-    .filter(({ ChecksumAlgorithm, ChecksumType }) => ChecksumAlgorithm === 'CRC32' && ChecksumType === 'FULL_OBJECT')
-    .sort((a, b) => age(a) - age(b));
-}
 
 /** What S3 tells of an object; null if there is none, if you may not see that, or if only its own key (SSE-C) tells. */
 async function headObject(s3: S3Client, object: ObjectName, abortSignal?: AbortSignal) {

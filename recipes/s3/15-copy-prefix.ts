@@ -79,6 +79,7 @@
  */
 import { setMaxListeners } from 'node:events';
 import { CopyObjectCommand, S3Client } from '@aws-sdk/client-s3';
+import pLimit from 'p-limit';
 import { pMapIterable } from 'p-map';
 import { copyObject } from './06-copy-object.ts';
 import { readObject } from './06-helpers/properties.ts';
@@ -112,7 +113,7 @@ export interface CopyPrefixOptions {
   plain?: boolean;
   /** Copies nothing, only counts. False by default. */
   dryRun?: boolean;
-  /** How many objects are copied at once. 32 by default; an SDK client opens 50 connections at most. */
+  /** How many objects are copied at once, those over 5 GiB one by one: 1 to 40. 32 by default. */
   concurrency?: number;
   /** Ends the work; what is copied stays. */
   signal?: AbortSignal;
@@ -131,7 +132,7 @@ const mostFailures = 1000;
  * @param s3 - Of the region of the bucket to copy to.
  * @param options - From where to where, and how.
  * @returns What was done, and what failed and why. It throws nothing for single objects.
- * @throws RangeError when source and target overlap, for a directory bucket, or a concurrency below 1; NoSuchBucket;
+ * @throws RangeError when source and target overlap, for a directory bucket, an alias, or a wrong concurrency; NoSuchBucket;
  *   AccessDenied when one of the buckets can't be listed; AbortError. The message tells how much was copied before.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
  *
@@ -150,8 +151,12 @@ export async function copyPrefix(s3: S3Client, options: CopyPrefixOptions): Prom
   }
   for (const { bucket } of [from, to]) {
     if (/--xa?-s3$/.test(bucket)) throw new RangeError(`${bucket} is a directory bucket, whose keys are not sorted`);
+    // Which bucket it stands for nobody can see, and so not whether the two overlap.
+    if (/-s3alias$/.test(bucket)) throw new RangeError(`${bucket} is an alias of an access point: name the bucket`);
   }
-  if (!(Number.isInteger(concurrency) && concurrency > 0)) throw new RangeError(`concurrency ${concurrency} is none`);
+  if (!(Number.isInteger(concurrency) && concurrency >= 1 && concurrency <= 40)) {
+    throw new RangeError(`concurrency is 1 to 40, not ${concurrency}: an SDK client opens 50 connections`);
+  }
   // Each request listens to the signal, and Node warns of more than ten.
   if (signal) setMaxListeners(0, signal);
 
@@ -185,10 +190,13 @@ export async function copyPrefix(s3: S3Client, options: CopyPrefixOptions): Prom
     }
   };
 
+  // Each is copied by eight calls at once, and a call that waits for one of the client's 50 connections times out.
+  const inTurn = pLimit(1);
   const copyTo = async (key: string, { key: sourceKey, etag, size, storageClass }: ListedObject) => {
     const names = { from: { bucket: from.bucket, key: sourceKey }, to: { bucket: to.bucket, key } };
     if (!plain || size > largest) {
-      await copyObject(s3, { ...names, source, lock: !plain, signal });
+      const copy = () => copyObject(s3, { ...names, source, lock: !plain, signal });
+      await (size > largest ? inTurn(copy) : copy());
       return;
     }
     const command = new CopyObjectCommand({

@@ -32,8 +32,8 @@
  *
  * Removing a marker takes `s3:DeleteObjectVersion`; where MFA delete is on, S3 refuses the whole call, and nothing
  * comes back. From `s3:GetObject` on, the permissions are for copies. A copy with tags needs `s3:PutObjectTagging` too,
- * and one with annotations or a KMS key what 3.6 says. Archived objects are not copied but reported; once they are restored from there
- * their copies are `STANDARD`. After a thousand failures it ends.
+ * and one with annotations or a KMS key what 3.6 says. Archived objects are not copied but reported; once they are
+ * restored from there their copies are `STANDARD`. After a thousand failures it ends.
  *
  * Where versioning is suspended, all new markers have the id `null`: stop writers first, as what they write to the
  * same key at that moment has that id, too, and would be deleted in the marker's place. With a time, a suspended bucket
@@ -61,7 +61,7 @@
  * @permission s3:GetObjectVersionTagging on arn:aws:s3:::BUCKET/*
  * @permission s3:PutObject on arn:aws:s3:::BUCKET/*
  * @permission s3:AbortMultipartUpload on arn:aws:s3:::BUCKET/*
- * @cost $0.005 for listing a million versions; each copy $0.005 for a thousand, and its storage; from STANDARD_IA,
+ * @cost $0.01 for listing a million versions, before the question and after; each copy $0.005 for a thousand, and its storage; from STANDARD_IA,
  *   ONEZONE_IA and GLACIER_IR more, and what reading costs (3.9; us-east-1, 2026)
  * @undo nothing
  * @emulator LocalStack does not encode the mark where the next page of a list begins.
@@ -70,6 +70,7 @@
  */
 import { setMaxListeners } from 'node:events';
 import { DeleteObjectCommand, DeleteObjectsCommand, GetBucketVersioningCommand, S3Client } from '@aws-sdk/client-s3';
+import pLimit from 'p-limit';
 import pMap from 'p-map';
 import { copyObject } from './06-copy-object.ts';
 import { readObject } from './06-helpers/properties.ts';
@@ -97,6 +98,8 @@ export interface UndeletedObjects {
   failures: Failure[];
 }
 
+/** What is copied by one call at most, in bytes. */
+const largest = 5 * 2 ** 30;
 /** More failures than this are no accident of single objects: it ends then. */
 const mostFailures = 1000;
 
@@ -162,6 +165,8 @@ export async function undeleteObjects(
     const own = top?.checksum;
     return !!own && own.algorithm === checksum?.algorithm && own.value === checksum.value;
   };
+  // Each is copied by eight calls at once, and a call that waits for one of the client's 50 connections times out.
+  const inTurn = pLimit(1);
   const copy = async (object: Overwritten) => {
     const { key, versionId } = object.wanted;
     const [from, to] = [
@@ -171,7 +176,8 @@ export async function undeleteObjects(
     const storageClass = readableClass(object.wanted);
     try {
       if (await isCopied(object)) return;
-      if (!dryRun) await copyObject(s3, { from, to, storageClass, lock: false, signal });
+      const copyIt = () => copyObject(s3, { from, to, storageClass, lock: false, signal });
+      if (!dryRun) await (Number(object.wanted.size) > largest ? inTurn(copyIt) : copyIt());
       result.copied++;
     } catch (error) {
       if (signal?.aborted) throw error;

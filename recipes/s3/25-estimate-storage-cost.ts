@@ -67,7 +67,7 @@
  * @permission s3:ListBucketVersions on arn:aws:s3:::BUCKET
  * @permission s3:ListBucketMultipartUploads on arn:aws:s3:::BUCKET
  * @permission s3:ListMultipartUploadParts on arn:aws:s3:::BUCKET/*
- * @cost nothing that lasts: $0.005 for listing a million versions, and as much for 1,000 unfinished uploads
+ * @cost nothing that lasts: $0.005 to $0.01 for listing a million versions, and $0.005 for 1,000 unfinished uploads
  * @undo nothing
  * @emulator LocalStack bills nothing, and has STANDARD for every version's class; the tests compare with the examples
  *   that AWS has published.

@@ -27,7 +27,7 @@
  * begin with ids has millions of such prefixes: beyond the first 10,000, all are counted together, as `(others)`.
  *
  * The sums are what is stored, not what is billed: the infrequent access classes and Glacier Instant Retrieval bill
- * each object as 128 KB at least, and the archives 40 KB beside each (3.25).
+ * each object as 128 KB at least, and the archives 40 KB beside each (3.25). Annotations are in no inventory.
  *
  * @aws npx tsx recipes/s3/26-size-from-inventory.ts s3://paws-example/inventory/my-bucket/all-objects/
  * @permission s3:ListBucket on arn:aws:s3:::BUCKET

@@ -16,10 +16,10 @@
  * are aborted one a call. **Stopped half-way, or where a version is locked, a deleted object can be back:** its delete
  * marker is gone and an older version is the current one. Run it again, or close the bucket to readers first.
  *
- * `AccessDenied` means a missing permission or a lock. `--bypass-governance` removes what is locked in governance
- * mode and needs `s3:BypassGovernanceRetention`; leave that out of your policy otherwise. A legal hold must be taken
- * off first. In compliance mode nobody deletes a version before its date, the root user included. Where MFA delete is
- * on, S3 refuses the whole call and the recipe ends: the root user must turn it off first.
+ * `AccessDenied` means a missing permission or a lock. `--bypass-governance` removes what is locked in governance mode
+ * and needs `s3:BypassGovernanceRetention`; leave that out of your policy otherwise. A legal hold or an event hold must
+ * be taken off first. In compliance mode nobody deletes a version before its date, the root user included. Where MFA
+ * delete is on, S3 refuses the whole call and the recipe ends: the root user must turn it off first.
  *
  * Deleting is free. Listing costs $0.005 for a million versions in us-east-1, and objects in an infrequent-access
  * or archive class cost the rest of their 30, 90 or 180 days. For billions of objects let lifecycle rules do it: one

@@ -102,6 +102,8 @@ test('what is no region is refused before anything is sent', async () => {
     'eu_west_1',
     'evil.example/-1',
     '-west-1',
+    // The SDK takes it for us-gov-west-1.
+    'fips-us-gov-west-1',
   ];
   for (const region of refused) {
     const made = createBucketInRegion(connect, { bucket, region });

@@ -532,6 +532,7 @@ test('what S3 would refuse is refused before anything is sent', async () => {
     [{ partSize: Number.NaN }, '5 MiB to 5 GiB'],
     [{ partSize: 5 * MiB + 0.5 }, 'in whole bytes, not 5242880.5'],
     [{ concurrency: 0 }, '1 or more, not 0'],
+    [{ from: { bucket: 'paws--use1-az4--x-s3', key: 'large' } }, 'paws--use1-az4--x-s3 is a directory bucket'],
     [{ from: { bucket: from, key: 'large', versionId: '' } }, 'the version id is empty'],
     [{ storageClass: '' as 'STANDARD' }, 'the storage class is empty'],
     [{ kmsKeyId: '' }, 'the KMS key id is empty'],

@@ -507,6 +507,39 @@ test.skipIf(!versitygw)(
   },
 );
 
+test('uploads to a key are listed page by page, and one that ends meanwhile does not stop the others', async () => {
+  const upload = (UploadId: string, more: object = {}) => ({
+    ...{ Key: 'a key', UploadId, ChecksumAlgorithm: 'CRC32', ChecksumType: 'FULL_OBJECT' },
+    ...{ Initiated: new Date(Number(UploadId) * 1000), ...more },
+  });
+  const page = (Uploads: object[], NextKeyMarker: string) => ({
+    ...{ operation: 'ListMultipartUploads', times: 1 },
+    output: { Uploads, EncodingType: 'url', IsTruncated: true, NextKeyMarker, NextUploadIdMarker: 'mark' },
+  });
+  const inputs: object[] = [];
+  const aborted: unknown[] = [];
+  const { client, sent } = withFaults(
+    s3(),
+    { ...page([upload('2', { Key: 'a+key' })], 'a%20key'), answered: (input) => inputs.push(input) },
+    { ...page([upload('1', { Key: 'a%20key' }), upload('3', { Key: 'a+keys' })], 'a+keys') },
+    { operation: 'AbortMultipartUpload', times: 1, error: 'NoSuchUpload' },
+    {
+      operation: 'AbortMultipartUpload',
+      output: {},
+      answered: (input) => aborted.push(Reflect.get(input, 'UploadId')),
+    },
+  );
+  expect(await abortUploads(client, { bucket, key: 'a key' })).toMatchObject({ aborted: 2 });
+  expect(sent.filter((operation) => operation === 'ListMultipartUploads')).toHaveLength(2);
+  expect(inputs).toMatchObject([{ Prefix: 'a key' }]);
+  expect(aborted).toEqual(['2']);
+  const { client: denied } = withFaults(s3(), page([upload('1', { Key: 'a+key' })], 'b'), {
+    operation: 'AbortMultipartUpload',
+    error: 'AccessDenied',
+  });
+  await expect(abortUploads(denied, { bucket, key: 'a key' })).rejects.toThrow('AccessDenied');
+});
+
 test.skipIf(!versitygw)(
   'an upload whose parts take several pages is seen whole, one without parts to its end',
   async () => {

@@ -311,6 +311,24 @@ test('an object over 5 GiB is copied by 3.6, in parts; the command aborts the up
   expect(JSON.parse(done.stdout)).toMatchObject({ ...counts(1, 0), failures: [], dryRun: false });
 });
 
+test('of objects over 5 GiB, which take eight calls each, one is copied at a time', async () => {
+  const [from, to] = [await make('giants'), await make('giants-to')];
+  const size = 6 * 2 ** 30;
+  const Contents = ['a', 'b', 'c'].map((Key) => ({ Key, Size: size, ETag: '"1"', LastModified: new Date() }));
+  const { client: lists } = withFaults(
+    s3(),
+    { operation: 'ListObjectsV2', output: { Contents } },
+    { operation: 'HeadObject', output: { ContentLength: size, ETag: '"1"' } },
+    { operation: 'GetObjectTagging', output: { TagSet: [] } },
+  );
+  const { client: one, sent } = withFaults(s3(), { operation: 'UploadPartCopy', error: 'InvalidRequest' });
+  const result = await copyPrefix(one, both(from, to, { source: lists }));
+  expect(result).toMatchObject(counts(0, 0, 3));
+  const uploads = sent.filter((operation) => /^(Create|Abort)MultipartUpload$/.test(operation));
+  // Each may be aborted twice.
+  expect(uploads.join(' ')).toMatch(/^(CreateMultipartUpload( AbortMultipartUpload){1,2} ?){3}$/);
+});
+
 test('only current objects are copied, no versions and nothing that is deleted', async () => {
   const [from, to] = [await make('versions'), await make('versions-to')];
   for (const Bucket of [from, to]) {
@@ -334,8 +352,11 @@ test('what overlaps or can not be is refused before anything is sent', async () 
     [{ from: place('b', 'a/'), to: place('b', 'a/') }, 'overlap'],
     [{ from: place('b--use1-az4--x-s3', ''), to: place('c', '') }, 'directory bucket'],
     [{ from: place('b', ''), to: place('c--use1-az4--x-s3', '') }, 'directory bucket'],
-    [{ from: place('b', ''), to: place('c', ''), concurrency: 0 }, 'concurrency 0'],
-    [{ from: place('b', ''), to: place('c', ''), concurrency: 1.5 }, 'concurrency 1.5'],
+    [{ from: place('b', ''), to: place('c-1a2b3c-s3alias', '') }, 'alias of an access point'],
+    ...[0, 1.5, 41].map((concurrency): [CopyPrefixOptions, string] => [
+      { from: place('b', ''), to: place('c', ''), concurrency },
+      `concurrency is 1 to 40, not ${concurrency}`,
+    ]),
   ];
   for (const [options, words] of wrong) {
     await expect(copyPrefix(one, options), words).rejects.toThrow(RangeError);
