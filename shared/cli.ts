@@ -147,7 +147,7 @@ function isBeingRun(file: string): boolean {
 
 async function run(file: string, define: (command: Command) => CommandUnknownOpts): Promise<void> {
   const source = readFileSync(file, 'utf8');
-  const name = file.slice(file.lastIndexOf('recipes/'));
+  const name = file.replaceAll('\\', '/').replace(/.*(?=recipes\/)/, '');
   header = parseHeader(source, name);
   const command = define(new Command(`npx tsx ${name}`));
   command
@@ -182,7 +182,11 @@ async function prepare(given: Options): Promise<void> {
   options = given;
   printing.json = options.json === true;
   Object.assign(logging, { wire: options.debug === true, calls: options.calls === true });
+  let pressed = Number.NEGATIVE_INFINITY;
   const interrupt = () => {
+    // npx and tsx hand on what the terminal has sent to the recipe already: one Ctrl-C comes up to three times.
+    if (performance.now() - pressed < 500) return;
+    pressed = performance.now();
     if (!stoppable || stop.signal.aborted) end(130, 'Interrupted.');
     progress('stopping; press Ctrl-C again to end at once');
     stop.abort(new Error('Interrupted.'));
@@ -287,7 +291,7 @@ const advice: Record<string, RegExp> = {
   'Give --region, or set AWS_REGION or a region in ~/.aws/config (AWS_DEFAULT_REGION is not read).':
     /Region is missing/,
   'The permission {action} is missing, or a policy denies it; --policy prints all that this recipe needs.':
-    /AccessDenied|UnauthorizedOperation|UnknownError 403/,
+    /AccessDenied|UnauthorizedOperation|AuthorizationError|UnknownError 403/,
   'The credentials are wrong, or of another account or partition.':
     /InvalidClientTokenId|InvalidAccessKeyId|SignatureDoesNotMatch|AuthFailure/,
   'The server could not be reached: check --region, --endpoint-url and the network.':

@@ -55,18 +55,14 @@ export function parseHeader(source: string, file: string) {
   const [run, aws, [output]] = [all('@run'), all('@aws'), all('@output')];
   if (!run[0] !== !output || !(run[0] || aws[0])) fail('lacks @run with @output, or @aws');
 
-  const [problem = '', solution = '', discussion = ''] = ['Problem', 'Solution', 'Discussion'].flatMap(all);
-  const [cost = '', undo = 'nothing', emulator = null] = ['@cost', '@undo', '@emulator'].map((name) =>
-    all(name)[0]?.replaceAll('\n', ' '),
-  );
+  const [problem = ''] = all('Problem');
+  const [cost = '', undo = 'nothing'] = ['@cost', '@undo'].map((name) => all(name)[0]?.replaceAll('\n', ' '));
   const permissions = all('@permission').filter((text) => text !== 'nothing');
   return {
     /** As in the book: `2.1`. */
     number,
     title,
     problem,
-    solution,
-    discussion,
     /** Commands to run first. */
     before: all('@before'),
     /** Commands that work as they stand on LocalStack. */
@@ -83,9 +79,6 @@ export function parseHeader(source: string, file: string) {
     cost,
     /** The command that removes what the recipe made, with `{field}` for a field of its result; null for nothing. */
     undo: undo === 'nothing' ? null : undo,
-    /** What LocalStack can't prove, and what does; null if it proves all. */
-    emulator,
-    see: all('@see'),
     /** The book's calls that the recipe replaces, each with what does it today: `ec2.run_instances → RunInstancesCommand`. */
     book: all('@book'),
   };

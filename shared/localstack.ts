@@ -9,7 +9,7 @@
  */
 import { execFile, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { delimiter, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -63,8 +63,11 @@ export async function startLocalStack({ onProgress = (_: string) => {}, timeout 
   const failure = (what: string) => new Error(`LocalStack ${what}\nSee ${log}, or: npm run localstack -- reset`);
   const launch = () => {
     const arg = ['-I', launcher, 'start', folder, port, venv, requirements];
-    // A session of its own: neither this process's end nor Ctrl-C in its terminal reaches it.
-    const child = spawn(python.path, arg, { detached: true, stdio: 'ignore' }).on('error', () => {});
+    // A session of its own: neither this process's end nor Ctrl-C in its terminal reaches it. What it says goes to the
+    // log from the start.
+    const output = openSync(log, 'a');
+    const child = spawn(python.path, arg, { detached: true, stdio: ['ignore', output, output] }).on('error', () => {});
+    closeSync(output);
     child.unref();
     return child;
   };
@@ -172,9 +175,8 @@ Python   ${(await findPython().catch(() => null))?.path ?? 'none that fits'}`;
 }
 
 const start = () => startLocalStack({ onProgress: progress }).finally(clearProgress);
-const reset = () => stop().then(start);
 const logs = async () => readFileSync(places().log, 'utf8').trimEnd();
-const commands = new Map(Object.entries({ start, stop, reset, status, logs }));
+const commands = new Map(Object.entries({ start, stop, reset: () => stop().then(start), status, logs }));
 const usage = () => Promise.reject(RangeError(`usage: npm run localstack -- ${[...commands.keys()].join('|')}`));
 
 // tsx leaves symbolic links and a left-out '.ts' as they were typed.

@@ -19,10 +19,9 @@ export async function newestInstance(ec2: EC2Client): Promise<string> {
   const alive = { Name: 'instance-state-name', Values: ['pending', 'running', 'stopping', 'stopped'] };
   const found: Found[] = [];
   const pages = paginateDescribeInstances({ client: ec2, pageSize: 1000 }, { Filters: [tagged, alive] });
-  for await (const { Reservations = [] } of pages) {
-    const instances = Reservations.flatMap(({ Instances = [] }) => Instances);
-    for (const { LaunchTime, InstanceId } of instances) found.push([LaunchTime, InstanceId]);
-  }
+  for await (const { Reservations = [] } of pages)
+    for (const one of Reservations.flatMap(({ Instances = [] }) => Instances))
+      found.push([one.LaunchTime, one.InstanceId]);
   return newest(found, 'instance', 'launch one with recipe 2.1');
 }
 

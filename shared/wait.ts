@@ -56,6 +56,9 @@ export async function waitFor<Client extends { send: (...call: never[]) => unkno
   const ticking = setInterval(tell, 1000);
   // The waiter would ask on until the deadline when it may not ask at all, or not any more.
   const denial = new AbortController();
+  // It looks at its deadline only between two calls, and one may stay without an answer: then it gets a minute more.
+  const late = Object.assign(new Error(`waited until ${until}: not after ${seconds} s`), { name: 'TimeoutError' });
+  const overdue = setTimeout(() => denial.abort(late), Math.min((seconds + 60) * 1000, 2 ** 31 - 1));
   let lapses = 0;
   const send = async (...call: never[]) => {
     try {
@@ -92,5 +95,6 @@ export async function waitFor<Client extends { send: (...call: never[]) => unkno
     throw Object.assign(new Error(told, { cause }), { name });
   } finally {
     clearInterval(ticking);
+    clearTimeout(overdue);
   }
 }

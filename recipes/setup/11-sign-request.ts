@@ -200,12 +200,12 @@ recipe(import.meta, (command) =>
       const headers = Object.fromEntries(new Headers(header.map((line) => line.split(/:(.*)/, 2) as [string, string])));
       const who = { credentials: await credentials(), region: await region() };
       const { url: to, headers: sent, ...steps } = signRequest({ ...rest, ...who, method, url, headers });
-      const hide = (text: string) => text.replace(/(-token:).+/g, '$1***');
+      const hide = (text: string) => text.replace(/(-token:|-key:|<Token-\d>|Provided>|Bytes>)[^<\n]+/g, '$1***');
       if (send) {
         if ((local() || to.startsWith('http:')) && !/^https?:\/\/(localhost|127(\.\d+){3}|\[::1\])[:/]/.test(to))
           throw new RangeError(`--send with --local, or by http, sends to this machine only, not to ${url}`);
         const answer = await fetch(to, { method, headers: sent, body: rest.body, redirect: 'manual' });
-        const body = (await answer.text()).slice(0, 2000);
+        const body = hide(await answer.text()).slice(0, 2000);
         print({ status: answer.status, body }, { body: (text: string) => text.replace(/\s+/g, ' ') });
         process.exitCode = answer.ok ? 0 : 1;
       } else if (json()) print({ ...steps, url: to, headers: sent });

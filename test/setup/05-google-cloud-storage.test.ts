@@ -11,7 +11,6 @@ import {
 } from '@aws-sdk/client-s3';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { googleCloudStorage, tryStorage } from '../../recipes/setup/05-google-cloud-storage.ts';
-import { parseHeader } from '../../shared/header.ts';
 import { hmacKey, type Request, serveGoogleXmlApi } from '../google-xml-api.ts';
 import { testRecipe } from '../harness.ts';
 import { root } from '../run.ts';
@@ -104,8 +103,8 @@ test('deleting many has a checksum with any setting, and works', async () => {
 
 test('with the profile of the discussion a stock client works there, and only with all of it', async () => {
   const google = await serveGoogleXmlApi();
-  const { discussion } = parseHeader(readFileSync(join(root, file), 'utf8'), file);
-  const [, profile = ''] = /```ini\n([^`]*)```/.exec(discussion) ?? [];
+  const header = readFileSync(join(root, file), 'utf8').replace(/^ \* ?/gm, '');
+  const [, profile = ''] = /```ini\n([^`]*)```/.exec(header) ?? [];
   const filled = profile
     .replace('GOOG1E…', hmacKey.accessKeyId)
     .replace('…', hmacKey.secretAccessKey)

@@ -333,6 +333,17 @@ test('an answer that says no, or sends elsewhere, is shown and ends with 1', asy
   expect(elsewhere.received).toEqual([]);
 });
 
+test('a session token or a key that the server says again is struck out', async () => {
+  const canonical =
+    'GET\n/\n\nhost:x\nx-amz-security-token:QXZ1\nx-amz-server-side-encryption-customer-key:QXZ2\n\nhost';
+  const body = `<CanonicalRequest>${canonical}</CanonicalRequest><Token-0>QXZ3</Token-0>
+    <SignatureProvided>QXZ4</SignatureProvided><CanonicalRequestBytes>QXZ5</CanonicalRequestBytes>`;
+  const { address } = await listen({ status: 403, body });
+  const { stdout } = await run(`npx tsx ${file} GET http://${address}/ --send`, { env });
+  expect(stdout).not.toContain('QXZ');
+  expect(stdout).toContain('<CanonicalRequest>GET / host:x x-amz-security-token:*** ');
+});
+
 test('only the start of a long answer is shown, and a server that is not there is said to be so', async () => {
   const { address } = await listen({ body: 'x'.repeat(100_000) });
   const long = await run(`npx tsx ${file} GET http://${address}/ --send --json`, { env });

@@ -161,12 +161,28 @@ test('an interrupt while something else is undone leaves the undoing alone, and 
 test('Ctrl-C at a terminal says what a second one does, and the second one ends at once', async () => {
   const { code, screen } = await inTerminal(`${probe} waitLong`, [
     ['waiting', ctrlC],
-    ['undoing', ctrlC],
+    ['still undoing', ctrlC],
   ]);
   expect(code).toBe(130);
   expect(screen).toContain('stopping; press Ctrl-C again to end at once');
   expect(screen).toContain('Interrupted.\n');
   expect(screen).not.toContain('undone');
+});
+
+test('one Ctrl-C that npx and tsx hand on once more is one', async () => {
+  const { code, screen } = await inTerminal(
+    `${probe} waitLong`,
+    [
+      ['waiting', ctrlC],
+      ['undoing', ctrlC],
+      ['undoing', ctrlC],
+    ],
+    {
+      env: { UNDOING: '1000' },
+    },
+  );
+  expect(code).toBe(130);
+  expect(screen).toContain('undone');
 });
 
 test('--timeout ends a recipe with exit 1, after undoing where it undoes, and says that it did', async () => {

@@ -52,8 +52,6 @@ test('a header is read whole', () => {
     number: '2.1',
     title: 'Launch an instance',
     problem: 'You want a machine,\nand now.',
-    solution: 'Launch one.',
-    discussion: 'Two things:\n\n- it costs\n- it runs',
     before: ['first --local'],
     run: ['launch --local', 'launch --local --again'],
     aws: ['launch --key me'],
@@ -65,8 +63,6 @@ test('a header is read whole', () => {
     ],
     cost: '$1 an hour, each',
     undo: 'terminate {id} --local',
-    emulator: 'nothing runs',
-    see: ['https://example.com/a', 'https://example.com/b'],
     book: ['ec2.run_instances'],
   });
 });
@@ -82,7 +78,6 @@ test('what a header may lack is null or empty', () => {
     output: null,
     permissions: [],
     undo: null,
-    emulator: null,
     book: [],
   });
 });

@@ -343,6 +343,13 @@ describe('a server', () => {
     expect(code).toBe(1);
     expect(err).toMatch(/^LocalStack ended \(1\): FileExistsError: .*\nSee .*\n$/);
     expect(err).toContain(place.log);
+
+    // Before it has opened its log: what it locks is no file.
+    const locked = await newPlace();
+    mkdirSync(join(locked.folder, 'claim.lock'), { recursive: true });
+    const early = await locked.run('start');
+    expect(early.err).toMatch(/^LocalStack ended \(1\): IsADirectoryError: .*\nSee .*\n$/);
+    expect(early.code).toBe(1);
   });
 
   test('is as it was told: version, no keys, its own folders', async () => {

@@ -39,6 +39,17 @@ test('progress is told at once and each second, and no timer is left', async () 
   expect(vi.getTimerCount()).toBe(0);
 });
 
+test('a call that stays without an answer does not outlast the deadline', async () => {
+  vi.useFakeTimers();
+  const waiting = expect(waitFor(endless, client, input, { until, seconds: 5 })).rejects.toMatchObject({
+    name: 'TimeoutError',
+    message: 'waited until it is there: not after 5 s',
+  });
+  await vi.advanceTimersByTimeAsync(65_000);
+  await waiting;
+  expect(vi.getTimerCount()).toBe(0);
+});
+
 test('no timer is left after a failure', async () => {
   vi.useFakeTimers();
   const waiter = () => Promise.reject(new Error('no'));

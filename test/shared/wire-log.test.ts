@@ -252,6 +252,14 @@ const places: [string, string][] = [
   ['<userData>\n <value>', '</value></userData>'],
   ['<userData>', '</userData>'],
   ['SessionToken=', ''],
+  ['Action=ConfirmSubscription&Token=', '&Version=1'],
+  // S3 and others say again what they don't take.
+  ['<Token-0>', '</Token-0>'],
+  ['<SignatureProvided>', '</SignatureProvided>'],
+  ['<CanonicalRequest>GET\n/\n\nx-amz-security-token:', '\n</CanonicalRequest>'],
+  ['<CanonicalRequestBytes>47 45 54 ', '</CanonicalRequestBytes>'],
+  ["should have been\n'POST\n/\nx-amz-security-token:", "\n\nhost'"],
+  ['x-amz-server-side-encryption-customer-key:', '\nx-amz-date:1'],
 ];
 
 test('a secret at any place of a body never appears, also where the body is cut', async () => {
@@ -296,6 +304,7 @@ test('what is no secret stays', () => {
     '-----BEGIN PUBLIC KEY-----\nMII\n-----END PUBLIC KEY-----',
     '{"Password Policy":"long"}',
     'https://b.s3.amazonaws.com/k?X-Amz-Credential=AKIA&X-Amz-Date=1',
+    'https://b.s3.amazonaws.com/?list-type=2&continuation-token=abc&NextToken=def',
   ]) {
     expect(strike(plain)).toBe(plain);
   }
