@@ -91,10 +91,10 @@ function headers(mark: string, all: Record<string, string>): string {
 
 const secrets = [
   /(Signature=)[0-9a-zA-Z%/+=]+/g,
-  /((?:X-Amz-(?:Security|S3session)-Token|customer-key|SessionToken|(?<![\w-])Token|Password|PresignedUrl|UserData(?:\.Value)?)[=:])[^&\s]+/gi,
+  /((?:X-Amz-(?:Security|S3session)-Token|customer-key|SessionToken|(?<![\w-])Token|Password|PresignedUrl|UserData(?:\.Value)?)[=:])[^&\s<"\\]+/gi,
   /(-----BEGIN [A-Z ]*PRIVATE KEY-----)[\s\S]*?(?=-----END|$)/g,
   /(<userData>\s*(?:<value>)?)[^<]*/gi,
-  /(<(?:\w+:)?(?:keyMaterial|SecretAccessKey|SessionToken|passwordData|Password|Token-\d+|SignatureProvided|CanonicalRequest\w*)>)[^<]*/gi,
+  /(<(?:\w+:)?(?:keyMaterial|SecretAccessKey|SessionToken|passwordData|Password|Token-\d+|SignatureProvided|CanonicalRequestBytes)>)[^<]*/gi,
   /("(?:KeyMaterial|SecretAccessKey|SessionToken|SecretString|Password)"\s*:\s*")(?:[^"\\]|\\.)*/gi,
 ];
 

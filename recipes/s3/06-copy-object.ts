@@ -137,14 +137,14 @@ const GiB = 2 ** 30;
  * @param options - What, where to, and what is to be different.
  * @returns The copy, and how it was compared.
  * @throws RangeError when the copy would be the object itself, unchanged, for an empty option, parts that S3 refuses, a
- *   concurrency below 1, a directory bucket, or a KMS key of another region; NotFound; PreconditionFailed when either object was overwritten
- *   meanwhile; InvalidObjectState when it is archived; Error when metadata that S3 does not show would be lost. The
- *   message says so where the object is copied all the same.
+ *   concurrency below 1, a directory bucket, or a KMS key of another region; NotFound; PreconditionFailed when either
+ *   object was overwritten meanwhile; InvalidObjectState when it is archived; Error when metadata that S3 does not show
+ *   would be lost. The message says so where the object is copied all the same.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
  *
  * @example
- * const [from, to] = [{ bucket: 'my-company-reports', key: 'a.csv' }, { bucket: 'my-company-archive', key: '2026/a.csv'
- * }]; const { size } = await copyObject(new S3Client({}), { from, to, storageClass: 'STANDARD_IA' });
+ * const [from, to] = [{ bucket: 'my-company-reports', key: 'a.csv' }, { bucket: 'my-company-archive', key: '2026/a.csv' }];
+ * const { size } = await copyObject(new S3Client({}), { from, to, storageClass: 'STANDARD_IA' });
  * console.log(`${size} bytes copied`);
  */
 export async function copyObject(s3: S3Client, options: CopyOptions): Promise<CopiedObject> {

@@ -7,7 +7,7 @@
  * ## Solution
  * Upload the files with their content types (3.16), tell S3 which one to show for a folder and which one for an address
  * that isn't there, and let everybody read the bucket: open the two settings of Block Public Access that stand against
- * it, and add a statement to the bucket's policy. `--off` takes all that back, but for the files.
+ * it, and add a statement to the bucket's policy. `--off` takes that back; the files stay.
  *
  * ## Discussion
  * **Everything in the bucket becomes readable by anybody**, what is there already and what is put there later: use a
@@ -19,7 +19,7 @@
  *
  * The policy that is there is kept, with one statement `PawsStaticWebsite` more. A bucket is refused whose policy
  * denies plain HTTP, or lets everybody in for something that only `RestrictPublicBuckets` holds back. A website that is
- * there gets your pages and keeps its redirections; `--off` leaves it then, and where another statement is public.
+ * there gets your pages and keeps its redirections; `--off` leaves it then, and where another statement lets somebody in.
  * Block Public Access of the account or the organization counts more than the bucket's, and often is on: then S3
  * answers `AccessDenied` here, or, where only `RestrictPublicBuckets` is on, the site answers 403. As S3 may need some
  * seconds to heed that the bucket's settings are open, a denied policy is tried for 15 seconds. `--off` closes both,
@@ -116,8 +116,7 @@ export interface StaticWebsite {
  * @param options.signal - Stops the work; what was opened is closed again, and uploaded files stay.
  * @param options.onProgress - Called with a text for people.
  * @throws RangeError when the folder has no such pages, or in a region of another address;
- *   Error when a file fails or the bucket's settings forbid it; AccessDenied also when the account blocks public
- *   policies.
+ *   Error when a file fails or a setting forbids it; AccessDenied also when the account blocks public policies.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/WebsiteHosting.html
  *
  * @example
@@ -218,7 +217,8 @@ export async function staticWebsite(
 }
 
 /**
- * Takes a website off the web: its statement in the policy, Block Public Access, its configuration. The files stay.
+ * Takes a website off the web: its statement in the policy, Block Public Access, its configuration. The files stay, and
+ * so does what others may need.
  *
  * @param s3 - Of the bucket's region.
  * @param options.bucket - Name of the bucket.
@@ -244,8 +244,9 @@ export async function closeWebsite(
     const closed = { ...block, BlockPublicPolicy: true, RestrictPublicBuckets: true };
     await s3.send(new PutPublicAccessBlockCommand({ Bucket: bucket, PublicAccessBlockConfiguration: closed }));
   }
-  // One with rules, or where others let everybody in, was there before, or may have been.
-  if (website && !open && !website.RoutingRules?.length) await putWebsite(s3, bucket, null);
+  // One with redirections, or in a bucket that other statements let somebody into, may have been there before.
+  const isShared = rest.some(({ Effect }) => Effect === 'Allow') || website?.RoutingRules?.length;
+  if (website && !isShared) await putWebsite(s3, bucket, null);
   // Last, so that a second run goes on where this one fails.
   await putPolicy(s3, bucket, policy && rest.length > 0 ? { ...policy, Statement: rest } : null);
   return { bucket, public: open };

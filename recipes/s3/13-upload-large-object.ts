@@ -235,7 +235,7 @@ export async function uploadLargeObject(
  * @param options.bucket - Name of the bucket.
  * @param options.key - Key that the object would have had.
  * @param options.signal - Stops it.
- * @returns How many uploads were aborted. A part that was on its way may still arrive: then do it again.
+ * @returns How many uploads were aborted, or ended meanwhile. A part that was on its way may still arrive: then do it again.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html
  *
  * @example

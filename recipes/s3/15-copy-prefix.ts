@@ -179,9 +179,9 @@ export async function copyPrefix(s3: S3Client, options: CopyPrefixOptions): Prom
       result.copied++;
       result.size += object.size;
     } catch (error) {
-      // Then it is neither done nor failed, and all ends.
-      if (signal?.aborted) return;
       const { name: code, message } = error as Error;
+      // Then it is neither done nor failed, and all ends.
+      if (signal?.aborted || code === 'AbortError') return;
       const reason = ['Error', 'RangeError'].includes(code) ? message : `${code}: ${message}`;
       result.failed++;
       if (result.failed <= mostFailures) result.failures.push({ key: object.key, reason });
@@ -191,7 +191,7 @@ export async function copyPrefix(s3: S3Client, options: CopyPrefixOptions): Prom
   };
 
   // Each is copied by eight calls at once, and a call that waits for one of the client's 50 connections times out.
-  const inTurn = pLimit(1);
+  const inTurn = pLimit({ concurrency: 1, rejectOnClear: true });
   const copyTo = async (key: string, { key: sourceKey, etag, size, storageClass }: ListedObject) => {
     const names = { from: { bucket: from.bucket, key: sourceKey }, to: { bucket: to.bucket, key } };
     if (!plain || size > largest) {
@@ -243,6 +243,7 @@ export async function copyPrefix(s3: S3Client, options: CopyPrefixOptions): Prom
     return result;
   } catch (error) {
     // What runs beside an error is not waited for: nothing must be copied after this has thrown.
+    inTurn.clearQueue();
     await Promise.allSettled(underWay);
     if (!signal?.aborted)
       throw Object.assign(error as Error, { message: `${(error as Error).message} (${summary()})` });

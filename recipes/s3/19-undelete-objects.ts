@@ -61,8 +61,8 @@
  * @permission s3:GetObjectVersionTagging on arn:aws:s3:::BUCKET/*
  * @permission s3:PutObject on arn:aws:s3:::BUCKET/*
  * @permission s3:AbortMultipartUpload on arn:aws:s3:::BUCKET/*
- * @cost $0.01 for listing a million versions, before the question and after; each copy $0.005 for a thousand, and its storage; from STANDARD_IA,
- *   ONEZONE_IA and GLACIER_IR more, and what reading costs (3.9; us-east-1, 2026)
+ * @cost $0.01 for listing a million versions, before the question and after; each copy $0.005 for a thousand, and its
+ *   storage; from STANDARD_IA, ONEZONE_IA and GLACIER_IR more, and what reading costs (3.9; us-east-1, 2026)
  * @undo nothing
  * @emulator LocalStack does not encode the mark where the next page of a list begins.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/ManagingDelMarkers.html
@@ -166,7 +166,7 @@ export async function undeleteObjects(
     return !!own && own.algorithm === checksum?.algorithm && own.value === checksum.value;
   };
   // Each is copied by eight calls at once, and a call that waits for one of the client's 50 connections times out.
-  const inTurn = pLimit(1);
+  const inTurn = pLimit({ concurrency: 1, rejectOnClear: true });
   const copy = async (object: Overwritten) => {
     const { key, versionId } = object.wanted;
     const [from, to] = [
@@ -180,8 +180,9 @@ export async function undeleteObjects(
       if (!dryRun) await (Number(object.wanted.size) > largest ? inTurn(copyIt) : copyIt());
       result.copied++;
     } catch (error) {
-      if (signal?.aborted) throw error;
-      fail(key, (error as Error).name, (error as Error).message);
+      const { name, message } = error as Error;
+      if (signal?.aborted || name === 'AbortError') throw error;
+      fail(key, name, message);
     }
   };
   const removeOne = async (key: string, versionId: string) => {
@@ -233,6 +234,7 @@ export async function undeleteObjects(
     return result;
   } catch (error) {
     // pMap does not wait for what runs beside an error: nothing must change after this has thrown.
+    inTurn.clearQueue();
     await Promise.allSettled(underWay);
     const reason = signal?.aborted ? signal.reason : error;
     const message = `${reason?.message ?? reason} (${summary()}; run it again for the rest)`;

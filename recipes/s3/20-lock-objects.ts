@@ -125,7 +125,8 @@ export async function lockObjects(
 
   const { rule, ...before } = await readBucket(s3, bucket);
   const now = before.days ?? (before.years ?? 0) * 365;
-  if (mode && ((before.mode === 'COMPLIANCE' && mode !== before.mode) || Number(days) < now)) {
+  // An event hold alone has a mode, and no days.
+  if (mode && now > 0 && ((before.mode === 'COMPLIANCE' && mode !== before.mode) || Number(days) < now)) {
     const rule = `${now} days in ${before.mode} mode`;
     throw new Error(`by default ${bucket} locks for ${rule}: release that first to weaken it`);
   }

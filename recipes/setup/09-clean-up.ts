@@ -105,7 +105,7 @@ export interface Outcome extends Resource {
   kind: string;
   /** What became of it. A volume that went with its instance is not found. */
   outcome: 'deleted' | 'not found' | 'failed';
-  /** What goes on costing: volumes and addresses of an instance that were not deleted beside it. */
+  /** What may go on costing: volumes, addresses and Spot request of an instance, if not deleted beside it. */
   kept: string[];
   /** Why it failed; null if it did not. */
   problem: string | null;

@@ -200,7 +200,7 @@ recipe(import.meta, (command) =>
       const headers = Object.fromEntries(new Headers(header.map((line) => line.split(/:(.*)/, 2) as [string, string])));
       const who = { credentials: await credentials(), region: await region() };
       const { url: to, headers: sent, ...steps } = signRequest({ ...rest, ...who, method, url, headers });
-      const hide = (text: string) => text.replace(/(-token:|-key:|<Token-\d>|Provided>|Bytes>)[^<\n]+/g, '$1***');
+      const hide = (text: string) => text.replace(/((-token|r-key):|<(Token-\d|\w+ded|\w+stBytes)>)[^<"\n]+/g, '$1***');
       if (send) {
         if ((local() || to.startsWith('http:')) && !/^https?:\/\/(localhost|127(\.\d+){3}|\[::1\])[:/]/.test(to))
           throw new RangeError(`--send with --local, or by http, sends to this machine only, not to ${url}`);

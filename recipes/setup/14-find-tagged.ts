@@ -79,7 +79,7 @@ export interface Tagged {
   value: string;
 }
 
-/** Where you may not look: a region, a service in one, or a bucket, and the error that said so. */
+/** Where you may not look: a region, a service in one, IAM, S3 or a bucket, and the error that said so. */
 export interface Unseen {
   where: string;
   error: Error;

@@ -18,9 +18,9 @@
  * deletes many things, in an order that works. What stays of an instance and goes on costing is told as `kept`: its
  * Spot request, too, for a persistent one launches the next instance until you cancel it.
  *
- * An ARN names region and account. Another id that isn't found may be of another region or account. Of an object that
- * isn't there S3 says so only to those who may list the bucket: without `s3:ListBucket`, which is not in the printed
- * policy, it is denied (403). `s3://bucket/` is refused: with an empty variable, `s3://bucket/$KEY` would be all of it.
+ * An ARN names its account. Another id that isn't found may be of another region or account. Of an object that isn't
+ * there S3 says so only to those who may list the bucket: without `s3:ListBucket`, which is not in the printed policy,
+ * it is denied (403). `s3://bucket/` is refused: with an empty variable, `s3://bucket/$KEY` would be all of it.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @run npx tsx recipes/setup/16-delete-resource.ts s3://paws-example --local --yes
@@ -103,7 +103,7 @@ export interface Resource {
 export interface DeletedResource extends Resource {
   /** `instance`, `bucket` */
   kind: string;
-  /** What goes on costing: volumes and addresses of an instance. A persistent Spot request launches another. */
+  /** What goes on costing: volumes and addresses of an instance. Its Spot request, if persistent, launches another. */
   kept: string[];
 }
 

@@ -521,7 +521,10 @@ test('uploads to a key are listed page by page, and one that ends meanwhile does
   const { client, sent } = withFaults(
     s3(),
     { ...page([upload('2', { Key: 'a+key' })], 'a%20key'), answered: (input) => inputs.push(input) },
-    { ...page([upload('1', { Key: 'a%20key' }), upload('3', { Key: 'a+keys' })], 'a+keys') },
+    {
+      ...page([upload('1', { Key: 'a%20key' }), upload('3', { Key: 'a+keys' })], 'a+key'),
+      answered: (input) => inputs.push(input),
+    },
     { operation: 'AbortMultipartUpload', times: 1, error: 'NoSuchUpload' },
     {
       operation: 'AbortMultipartUpload',
@@ -531,7 +534,7 @@ test('uploads to a key are listed page by page, and one that ends meanwhile does
   );
   expect(await abortUploads(client, { bucket, key: 'a key' })).toMatchObject({ aborted: 2 });
   expect(sent.filter((operation) => operation === 'ListMultipartUploads')).toHaveLength(2);
-  expect(inputs).toMatchObject([{ Prefix: 'a key' }]);
+  expect(inputs).toMatchObject([{ Prefix: 'a key' }, { KeyMarker: 'a key', UploadIdMarker: 'mark' }]);
   expect(aborted).toEqual(['2']);
   const { client: denied } = withFaults(s3(), page([upload('1', { Key: 'a+key' })], 'b'), {
     operation: 'AbortMultipartUpload',

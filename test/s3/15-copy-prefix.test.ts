@@ -327,6 +327,21 @@ test('of objects over 5 GiB, which take eight calls each, one is copied at a tim
   const uploads = sent.filter((operation) => /^(Create|Abort)MultipartUpload$/.test(operation));
   // Each may be aborted twice.
   expect(uploads.join(' ')).toMatch(/^(CreateMultipartUpload( AbortMultipartUpload){1,2} ?){3}$/);
+
+  // Where the list breaks off, the one under way ends, and no other begins.
+  const { client: broken } = withFaults(
+    s3(),
+    { operation: 'ListObjectsV2', times: 1, output: { Contents, IsTruncated: true, NextContinuationToken: 'x' } },
+    { operation: 'ListObjectsV2', error: 'AccessDenied' },
+    { operation: 'HeadObject', output: { ContentLength: size, ETag: '"1"' } },
+    { operation: 'GetObjectTagging', output: { TagSet: [] } },
+  );
+  sent.length = 0;
+  await expect(copyPrefix(one, both(from, to, { source: broken }))).rejects.toMatchObject({
+    name: 'AccessDenied',
+    message: expect.stringContaining('0 copied, 0 unchanged, 1 failed'),
+  });
+  expect(sent.filter((operation) => operation === 'CreateMultipartUpload')).toHaveLength(1);
 });
 
 test('only current objects are copied, no versions and nothing that is deleted', async () => {

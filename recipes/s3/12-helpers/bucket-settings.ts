@@ -18,7 +18,13 @@ export const sid = 'PawsStaticWebsite';
 
 /** A bucket's policy, as far as it matters here. */
 export interface Policy {
-  Statement: { Sid?: string; Effect?: string; Principal?: unknown; Condition?: Record<string, object> }[];
+  Statement: {
+    Sid?: string;
+    Effect?: string;
+    Principal?: unknown;
+    Action?: string | string[];
+    Condition?: Record<string, object>;
+  }[];
 }
 
 /** What a bucket has of that which makes a website; null for what it hasn't. */
@@ -51,8 +57,10 @@ export function checkSettings(bucket: string, settings: Awaited<ReturnType<typeo
   const held = block?.RestrictPublicBuckets ? statements.filter(isPublic) : [];
   const awake = 'that only RestrictPublicBuckets holds back: take them out first';
   if (held[0]) throw new Error(`the policy of ${bucket} has public statements (${named(held)}) ${awake}`);
-  const secure = statements.filter(({ Effect, Condition = {} }) => {
-    return Effect === 'Deny' && /"aws:SecureTransport"/i.test(JSON.stringify(Condition));
+  const secure = statements.filter(({ Effect, Principal, Action = [], Condition = {} }) => {
+    const isForAll = Effect === 'Deny' && /"\*"/.test(`${JSON.stringify(Principal)}`);
+    const isForReading = [Action].flat().some((action) => /^(s3:)?(\*|Get\*|GetObject)$/i.test(action));
+    return isForAll && isForReading && /"aws:SecureTransport"/i.test(JSON.stringify(Condition));
   });
   const plain = 'and a website has nothing else: use CloudFront';
   if (secure[0]) throw new Error(`the policy of ${bucket} denies HTTP without TLS (${named(secure)}), ${plain}`);

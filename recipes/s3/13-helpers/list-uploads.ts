@@ -31,8 +31,10 @@ export async function listUploads(
     const decode = (key = '') => (EncodingType ? decodeURIComponent(key.replaceAll('+', ' ')) : key);
     all.push(...Uploads.filter((upload) => decode(upload.Key) === Key));
     // Sorted by their keys, those to this very key come before all that only begin so.
-    const more = IsTruncated && decode(NextKeyMarker) === Key;
-    next = more ? { KeyMarker: Key, UploadIdMarker: NextUploadIdMarker } : null;
+    // Another server than S3 may pay no heed to the mark, and tell the same page again.
+    const isNew: boolean = NextUploadIdMarker !== next.UploadIdMarker;
+    const hasMore: boolean = isNew && IsTruncated === true && decode(NextKeyMarker) === Key;
+    next = hasMore ? { KeyMarker: Key, UploadIdMarker: NextUploadIdMarker } : null;
   }
   const age = ({ Initiated }: MultipartUpload) => Initiated?.getTime() ?? 0;
   return all
