@@ -22,6 +22,18 @@ import time
 
 PORT_TAKEN = 98
 LOG_LIMIT = 5_000_000
+# What no setting changes: files of its packages, what stands there, and what shall.
+CORRECTIONS = (
+    # All servers and users of a machine would share one folder, and lose large objects with a bucket of another's.
+    (
+        "localstack/services/s3/provider.py",
+        '"/tmp/localstack-s3-storage"',
+        '__import__("tempfile").gettempdir() + "/s3"',
+    ),
+    # It closes a connection that was idle for 5 s even if a request has just come: that is carried out, not answered,
+    # and sent again by the SDK, so that there are two instances.
+    ("hypercorn/config.py", "keep_alive_timeout = 5 * SECONDS", "keep_alive_timeout = 86_400 * SECONDS"),
+)
 
 
 def lock(path, wait=True):
@@ -66,16 +78,15 @@ def install(venv, requirements):
         os.rename(fresh, venv)
 
 
-def separate_buckets(venv):
-    # All servers and users of a machine would share one folder, and lose large objects with a bucket of another's.
-    for path in glob.glob(f"{venv}/lib/python*/site-packages/localstack/services/s3/provider.py"):
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-        separate = text.replace('"/tmp/localstack-s3-storage"', '__import__("tempfile").gettempdir() + "/s3"')
-        if separate != text:
-            with open(f"{path}.{os.getpid()}", "w", encoding="utf-8") as file:
-                file.write(separate)
-            os.replace(file.name, path)
+def correct(venv):
+    for name, wrong, right in CORRECTIONS:
+        for path in glob.glob(f"{venv}/lib/python*/site-packages/{name}"):
+            with open(path, encoding="utf-8") as file:
+                text = file.read()
+            if wrong in text:
+                with open(f"{path}.{os.getpid()}", "w", encoding="utf-8") as file:
+                    file.write(text.replace(wrong, right))
+                os.replace(file.name, path)
 
 
 def start(server, folder, port, venv, requirements):
@@ -88,7 +99,7 @@ def start(server, folder, port, venv, requirements):
     print(time.strftime("%Y-%m-%d %H:%M:%S"), "starting on port", port, flush=True)
     check_port(int(port))
     install(venv, requirements)
-    separate_buckets(venv)
+    correct(venv)
     check_port(int(port))
 
     tmp = f"{folder}/tmp"

@@ -13,7 +13,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { createServer } from 'node:http';
+import { Agent, createServer, type IncomingMessage, request } from 'node:http';
 import { createRequire } from 'node:module';
 import { createServer as createSocketServer, type Server } from 'node:net';
 import { homedir, networkInterfaces, tmpdir } from 'node:os';
@@ -430,6 +430,23 @@ describe('a server', () => {
     expect(readFileSync(two.log, 'utf8')).toMatch(/^\d{4}-.* starting on port/);
     expect(await one.run('stop')).toMatchObject({ code: 0 });
     expect(await answers(two.url)).toBe(true);
+  });
+
+  // Closed after 5 s, as its server does by itself, a connection can take a request with it that is carried out.
+  test('a connection that was idle for a while is kept', async () => {
+    const place = await newPlace();
+    await place.run('start');
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    const ask = async () => {
+      const asked = request(`${place.url}/_localstack/health`, { agent }).end();
+      const [answer] = (await once(asked, 'response')) as [IncomingMessage];
+      await answer.resume().toArray();
+      return { status: answer.statusCode, reused: asked.reusedSocket };
+    };
+    expect(await ask()).toEqual({ status: 200, reused: false });
+    await sleep(6_000);
+    expect(await ask()).toEqual({ status: 200, reused: true });
+    agent.destroy();
   });
 
   test('not there yet: whoever waits for it is told how it goes', async () => {
