@@ -27,7 +27,8 @@
  * shut down as by a stop. Longer than 60 days is not supported.
  *
  * An Auto Scaling group takes a stopped instance for a sick one, and may terminate and replace it. With stop protection
- * EC2 refuses to stop it. One that hangs in `stopping` can be forced: `aws ec2 stop-instances --force`.
+ * EC2 refuses to stop it, and to terminate it (2.21). One that hangs in `stopping` can be forced:
+ * `aws ec2 stop-instances --force`.
  *
  * What is in the asked-for state already is left alone; one that is between two states is waited for first.
  *
@@ -138,7 +139,9 @@ export async function changeState(
   const stopped = () => {
     // Shutdown scripts, and saving much memory, may take long.
     const stop = { until: `${instanceId} is stopped`, seconds: 900, signal, onProgress };
-    return waitFor(waitUntilInstanceStopped, ec2, { InstanceIds }, stop);
+    // By a filter: `pending`, as a late answer may tell of one that has just started, would end the waiter.
+    const Filters = [{ Name: 'instance-state-name', Values: ['stopped', 'terminated'] }];
+    return waitFor(waitUntilInstanceStopped, ec2, { InstanceIds, Filters }, stop);
   };
   // Between two states EC2 refuses to go to a third.
   if (stateBefore === 'pending') await started();
@@ -200,11 +203,13 @@ export async function waitUntilStarted(
   const failure = new AbortController();
   let wasPending = false;
   const onAnswer = ({ Reservations }: DescribeInstancesCommandOutput) => {
-    const { State, StateReason, StateTransitionReason } = Reservations?.[0]?.Instances?.[0] ?? {};
-    wasPending ||= State?.Name === 'pending';
+    const { State = {}, StateReason, StateTransitionReason } = Reservations?.[0]?.Instances?.[0] ?? {};
+    wasPending ||= State.Name === 'pending';
+    // A late answer of before the start, which would end the waiter.
+    if (!wasPending && State.Name === 'stopping') State.Name = 'stopped';
     // Somebody's stop is none: a late answer can still be of the one before this start.
     const isStop = /^Client\.UserInitiated/.test(`${StateReason?.Code}`);
-    if (!wasPending || !/^stop/.test(`${State?.Name}`) || isStop) return;
+    if (!wasPending || !/^stop/.test(`${State.Name}`) || isStop) return;
     failure.abort(new Error(`${instanceId} is stopped again: ${StateReason?.Message || StateTransitionReason}`));
   };
   const either = AbortSignal.any([failure.signal, ...(signal ? [signal] : [])]);

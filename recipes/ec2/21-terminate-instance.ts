@@ -16,9 +16,11 @@
  * and key pairs stay as well, but are free.
  *
  * An instance with termination protection is refused with `OperationNotPermitted`, a stopped one too. To lift it:
- * `aws ec2 modify-instance-attribute --instance-id ID --no-disable-api-termination`. An instance of an Auto
- * Scaling group is replaced by a new one as soon as it is gone, and so is one of a persistent Spot request: cancel that
- * first (`aws ec2 cancel-spot-instance-requests --spot-instance-request-ids ID`).
+ * `aws ec2 modify-instance-attribute --instance-id ID --no-disable-api-termination`. Stop protection refuses it as well,
+ * and is another attribute: `--no-disable-api-stop`.
+ *
+ * An instance of an Auto Scaling group is replaced by a new one as soon as it is gone, and so is one of a persistent
+ * Spot request: cancel that first (`aws ec2 cancel-spot-instance-requests --spot-instance-request-ids ID`).
  *
  * A terminated instance is listed for about an hour more, without costing, so a second run finds it again.
  *
@@ -38,6 +40,7 @@
  * @emulator LocalStack terminates at once, EC2 takes a minute or more: shutdown scripts run first.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_TerminateInstances.html
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/terminating-instances.html
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-stop-protection.html
  */
 import {
   DescribeAddressesCommand,

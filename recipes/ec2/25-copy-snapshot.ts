@@ -22,8 +22,9 @@
  * Data that is sent between regions is paid for. A copy is of the whole volume unless its newest copy with the same key is
  * still there, and not archived; those of a snapshot that is not encrypted may all be whole.
  *
- * If you press Ctrl-C, or the wait fails, EC2 goes on copying: the error names the copy. Each run makes one more.
- * `ResourceLimitExceeded`: 20 copies to one region are under way already; try later.
+ * If you press Ctrl-C, or the wait fails, EC2 goes on copying: the error names the copy. Each run makes one more. A
+ * connection that breaks during the call itself can leave a copy whose id you never got, beside the one that the SDK's
+ * next try makes: 1.14 finds both by their tag. `ResourceLimitExceeded`: 20 copies to one region are under way already.
  *
  * @before npx tsx recipes/ec2/01-launch-instance.ts --local
  * @before npx tsx recipes/ec2/08-back-up-volume.ts --local

@@ -18,10 +18,14 @@
  * SSH host keys as on a new machine. Everything else is a copy: passwords, keys and `authorized_keys`, the shell's history.
  * Look what is on the disks before you share an image. It is private, and only as encrypted as the volumes are.
  *
+ * Of a hibernated instance it makes none: what is launched from such an image may be out of reach. AWS says the same of
+ * all instances that have hibernation enabled, so try the image of one before you need it.
+ *
  * A name is used once in a region and account: the error is `InvalidAMIName.Duplicate`.
  *
- * If you press Ctrl-C, or the wait fails, EC2 goes on: the error names the image. Deregistering an image stops new
- * launches from it; instances that run go on. Its snapshots stay and cost unless they are deleted too (1.16 does both).
+ * If you press Ctrl-C, or the wait fails, EC2 goes on: the error names the image, whose snapshots have no tags then.
+ * Deregistering an image stops new launches from it; instances that run go on. Its snapshots stay and cost unless they
+ * are deleted too (1.16 does both).
  *
  * @before npx tsx recipes/ec2/01-launch-instance.ts --local
  * @run npx tsx recipes/ec2/26-create-image.ts --local
@@ -42,12 +46,14 @@
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateImage.html
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/creating-an-ami-ebs.html
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-hibernate-limitations.html
  * @see https://aws.amazon.com/ebs/pricing/
  */
 import {
   CreateImageCommand,
   CreateTagsCommand,
   type DescribeImagesCommandOutput,
+  DescribeInstancesCommand,
   EC2Client,
   waitUntilImageAvailable,
 } from '@aws-sdk/client-ec2';
@@ -76,6 +82,7 @@ export interface CreatedImage {
  * @param options.onProgress - Called each second with a text for people.
  * @returns The image, available.
  * @throws RangeError when the name breaks EC2's rule; InvalidAMIName.Duplicate when it is in use.
+ * @throws Error when the instance is hibernated; InvalidInstanceID.NotFound when there is none.
  * @throws The SDK's error; Error when EC2 gives the image up. If there is an image already, the message names it.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateImage.html
  *
@@ -106,6 +113,13 @@ export async function createImage(
 ): Promise<CreatedImage> {
   if (!/^[\w()[\] ./'@-]{3,128}$/.test(name)) {
     throw new RangeError(`the name of an image has 3 to 128 letters, digits and ( ) [ ] . / - ' @ _, not "${name}"`);
+  }
+  const { Reservations } = await ec2.send(new DescribeInstancesCommand({ InstanceIds: [instanceId] }));
+  const { State, StateReason } = Reservations?.[0]?.Instances?.[0] ?? {};
+  if (State?.Name === 'stopped' && StateReason?.Code === 'Client.UserInitiatedHibernate') {
+    throw new Error(
+      `${instanceId} is hibernated, and what is launched from its image may be out of reach: start it first`,
+    );
   }
   signal?.throwIfAborted();
   const Tags = Object.entries(tags).map(([Key, Value]) => ({ Key, Value }));

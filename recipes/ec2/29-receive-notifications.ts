@@ -11,7 +11,7 @@
  *
  * ## Discussion
  * Put a reverse proxy or a tunnel with HTTPS before the port, and give SNS its address as `--public-url`. Ctrl-C, a
- * `kill` and `--timeout` unsubscribe it; after `kill -9` it stays. `--try` sends a message.
+ * `kill` and `--timeout` unsubscribe it; after `kill -9` it stays. One that was not confirmed ends by itself in two days.
  *
  * Only what is signed is returned. Message attributes and headers are not, and "raw delivery" has no signature at all.
  * Version 1 of the signature uses SHA-1; the topic's attribute `SignatureVersion` sets 2. What is signed are names and

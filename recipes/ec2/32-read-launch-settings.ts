@@ -18,7 +18,8 @@
  * that have a choice, I/O operations for gp3, io1 and io2. What is the type's own default is left out.
  *
  * Volumes are read with size, type and speed. A launch makes data volumes empty; 2.10 fills them from snapshots. The
- * root volume gets the image's data. Encryption is always on; a volume's key is kept.
+ * root volume gets the image's data. Encryption is always on; a volume's key is kept. Other volumes of the image come,
+ * too, which the instance may not have any more: `NoDevice: ''` for their device leaves them out, as in 2.10.
  *
  * Protection against stopping and terminating is in the list of differences, not in the settings: with it on, a launch
  * that fails half-way can't be taken back. Tags that begin with `aws:` are AWS's own and can't be set. Tags of volumes
@@ -89,7 +90,7 @@ import {
   type ShutdownBehavior,
   type Volume,
 } from '@aws-sdk/client-ec2';
-import { cpuOptions, toMapping } from './32-helpers/launch-parts.ts';
+import { capacityReservation, cpuOptions, toMapping } from './32-helpers/launch-parts.ts';
 
 export interface LaunchSettings {
   instanceId: string;
@@ -156,12 +157,15 @@ export async function readLaunchSettings(
     device: DeviceName,
     volumeId: Ebs?.VolumeId as string,
     keep: Ebs?.DeleteOnTermination === false,
+    card: Ebs?.EbsCardIndex,
     volume: volumes.find(({ VolumeId }) => VolumeId === Ebs?.VolumeId) ?? {},
   }));
   const isRoot = ({ device }: { device: string }) => device === instance.RootDeviceName;
   const data = devices.filter((one) => !isRoot(one));
 
   const [primary, ...others] = [...(instance.NetworkInterfaces ?? [])].sort((a, b) => position(a) - position(b));
+  const { EnaQueueCount, EnaSrdSpecification } = primary?.Attachment ?? {};
+  const usualQueues = type.NetworkInfo?.NetworkCards?.[0]?.DefaultEnaQueueCountPerInterface ?? EnaQueueCount;
   const tags = instance.Tags ?? [];
   const isOwn = ({ Key = '' }) => !Key.startsWith('aws:');
   const ownTags = tags.filter(isOwn);
@@ -185,7 +189,8 @@ export async function readLaunchSettings(
         Ipv6AddressCount: primary?.Ipv6Addresses?.length || undefined,
         Ipv6PrefixCount: primary?.Ipv6Prefixes?.length || undefined,
         PrimaryIpv6: primary?.Ipv6Addresses?.some(({ IsPrimaryIpv6 }) => IsPrimaryIpv6) || undefined,
-        EnaSrdSpecification: primary?.Attachment?.EnaSrdSpecification,
+        EnaSrdSpecification,
+        EnaQueueCount: EnaQueueCount === usualQueues ? undefined : EnaQueueCount,
         ConnectionTrackingSpecification: primary?.ConnectionTrackingConfiguration,
         InterfaceType: primary?.InterfaceType === 'efa' ? 'efa' : undefined,
       },
@@ -220,9 +225,7 @@ export async function readLaunchSettings(
         ? undefined
         : instance.NetworkPerformanceOptions,
     LicenseSpecifications: instance.Licenses?.length ? instance.Licenses : undefined,
-    CapacityReservationSpecification: instance.CapacityReservationSpecification?.CapacityReservationTarget
-      ? { CapacityReservationTarget: instance.CapacityReservationSpecification.CapacityReservationTarget }
-      : instance.CapacityReservationSpecification,
+    CapacityReservationSpecification: capacityReservation(instance),
     TagSpecifications: ownTags.length > 0 ? [{ ResourceType: 'instance', Tags: ownTags }] : undefined,
   };
 

@@ -125,6 +125,38 @@ test('a start that EC2 takes back ends at once, with its reason (states answered
   expect(await started).toMatchObject({ state: 'running' });
 });
 
+test('answers that are late, of a state before, do not end a wait (states answered by the test)', async () => {
+  const instanceId = await launch();
+  // The filter hides it; LocalStack stops at once.
+  const inputs: object[] = [];
+  const client = ec2();
+  client.middlewareStack.add(
+    (next, { commandName }) =>
+      (args) => {
+        if (commandName === 'DescribeInstancesCommand') inputs.push(args.input);
+        return next(args);
+      },
+    { step: 'initialize' },
+  );
+  await changeState(client, { instanceId, action: 'stop' });
+  const Filters = [{ Name: 'instance-state-name', Values: ['stopped', 'terminated'] }];
+  expect(inputs).toContainEqual({ InstanceIds: [instanceId], Filters });
+
+  const late = ['stopped', 'stopping', 'stopping', 'pending'].map((Name) => ({
+    ...{ operation: 'DescribeInstances', times: 1 },
+    output: { Reservations: [{ Instances: [{ State: { Name } }] }] },
+  }));
+  const started = changeState(withFaults(ec2(), ...late).client, { instanceId, action: 'start' });
+  expect(await started).toMatchObject({ state: 'running' });
+
+  const gone = ['running', 'terminated'].map((Name) => ({
+    ...{ operation: 'DescribeInstances', times: 1 },
+    output: { Reservations: [{ Instances: [{ State: { Name } }] }] },
+  }));
+  const stopped = changeState(withFaults(ec2(), ...gone).client, { instanceId, action: 'stop' });
+  await expect(stopped).rejects.toThrow('is stopped: that will not come any more');
+});
+
 test('only an instance that can is hibernated', async () => {
   const able = await launch({ HibernationOptions: { Configured: true } });
   const { client, sent } = watched();

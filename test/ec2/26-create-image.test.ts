@@ -101,7 +101,7 @@ test('a call that is refused makes no image; each state that is an end ends the 
     const { client, sent } = withFaults(ec2(), { operation: 'CreateImage', error });
     const failed = createImage(client, { instanceId });
     await expect(failed).rejects.toMatchObject({ name: error, message: error });
-    expect(sent).toEqual(['CreateImage']);
+    expect(sent).toEqual(['DescribeInstances', 'CreateImage']);
   }
   for (const State of ['failed', 'error', 'invalid', 'deregistered']) {
     const Images = [{ State, StateReason: { Code: 'Client.X', Message: 'the volume is gone' } }];
@@ -111,6 +111,16 @@ test('a call that is refused makes no image; each state that is an end ends the 
       /ami-\w+ is available: that will not come any more the volume is gone; this image is there, complete or not: ami-\w+$/,
     );
   }
+});
+
+test('of a hibernated instance none is made', async () => {
+  const instanceId = await launch();
+  const StateReason = { Code: 'Client.UserInitiatedHibernate' };
+  const hibernated = { State: { Name: 'stopped' }, StateReason };
+  const output = { Reservations: [{ Instances: [hibernated] }] };
+  const { client, sent } = withFaults(ec2(), { operation: 'DescribeInstances', output });
+  await expect(createImage(client, { instanceId })).rejects.toThrow(`${instanceId} is hibernated`);
+  expect(sent).toEqual(['DescribeInstances']);
 });
 
 test('what fails or is aborted after the image was begun names it', async () => {
@@ -134,7 +144,7 @@ test('what fails or is aborted after the image was begun names it', async () => 
   // Aborted before, it is not begun.
   const { client, sent } = withFaults(ec2());
   await expect(createImage(client, { instanceId, signal: stop.signal })).rejects.toThrow(/^enough$/);
-  expect(sent).toEqual([]);
+  expect(sent).toEqual(['DescribeInstances']);
   const interrupted = await image(instanceId, {
     faults: [{ operation: 'ec2:CreateImage', signalAfter: 'SIGINT' }],
   });

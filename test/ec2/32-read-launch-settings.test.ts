@@ -186,7 +186,7 @@ test('I/O operations and throughput are kept where RunInstances takes them; cred
       RootDeviceName: '/dev/xvda',
       BlockDeviceMappings: ['/dev/xvda', '/dev/sdf', '/dev/sdg'].map((DeviceName, index) => ({
         DeviceName,
-        Ebs: { VolumeId: `vol-${index + 1}`, DeleteOnTermination: true },
+        Ebs: { VolumeId: `vol-${index + 1}`, DeleteOnTermination: true, EbsCardIndex: index % 2 },
       })),
     },
     { operation: 'DescribeVolumes', output: { Volumes: volumes } },
@@ -198,13 +198,36 @@ test('I/O operations and throughput are kept where RunInstances takes them; cred
   const common = { Encrypted: true, DeleteOnTermination: true };
   expect(JSON.parse(JSON.stringify(settings.BlockDeviceMappings?.map(({ Ebs }) => Ebs)))).toEqual([
     { VolumeSize: 8, VolumeType: 'gp3', Iops: 4000, Throughput: 250, KmsKeyId: 'arn:k', ...common },
-    { VolumeSize: 200, VolumeType: 'gp2', ...common },
+    { VolumeSize: 200, VolumeType: 'gp2', EbsCardIndex: 1, ...common },
     { VolumeSize: 10, VolumeType: 'io2', Iops: 500, ...common },
   ]);
   expect(settings).toMatchObject({
     CreditSpecification: { CpuCredits: 'unlimited' },
     Placement: { GroupName: 'near' },
   });
+});
+
+test('queues that are not as many as usual are kept; of a capacity block no target', async () => {
+  const instanceId = await launch();
+  const types = (usual?: number) => ({
+    operation: 'DescribeInstanceTypes',
+    output: { InstanceTypes: [{ NetworkInfo: { NetworkCards: [{ DefaultEnaQueueCountPerInterface: usual }] } }] },
+  });
+  const CapacityReservationTarget = { CapacityReservationId: 'cr-1' };
+  const change: Partial<Instance> = {
+    NetworkInterfaces: [{ Attachment: { DeviceIndex: 0, EnaQueueCount: 4 } }],
+    CapacityReservationSpecification: { CapacityReservationTarget },
+  };
+  for (const [usual, expected] of [[2, 4], [4], [undefined]] as const) {
+    const { settings } = await read(instanceId, change, types(usual));
+    expect(settings.NetworkInterfaces?.[0]?.EnaQueueCount).toBe(expected);
+    expect(settings.CapacityReservationSpecification).toEqual({ CapacityReservationTarget });
+  }
+  for (const InstanceLifecycle of ['capacity-block', 'interruptible-capacity-reservation'] as const) {
+    const { settings, differences } = await read(instanceId, { ...change, InstanceLifecycle });
+    expect(settings.CapacityReservationSpecification).toBeUndefined();
+    expect(differences).toContain(`${InstanceLifecycle}: on demand instead`);
+  }
 });
 
 test('CPU options that are not the defaults of the type are kept; a stopped instance tells of no public address', async () => {

@@ -1,11 +1,18 @@
 /** Parts of a launch's input, for 2.32. */
-import type { BlockDeviceMapping, Instance, InstanceTypeInfo, Volume } from '@aws-sdk/client-ec2';
+import type {
+  BlockDeviceMapping,
+  CapacityReservationSpecification,
+  Instance,
+  InstanceTypeInfo,
+  Volume,
+} from '@aws-sdk/client-ec2';
 
 /**
  * A volume, as a launch makes one like it: empty, unless it is the root volume, and encrypted.
  *
  * @param options.device - Its device name.
  * @param options.keep - Whether it stays when the instance is terminated.
+ * @param options.card - Of instances that have several cards for volumes.
  * @param options.volume - As DescribeVolumes tells it.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_EbsBlockDevice.html
  *
@@ -16,10 +23,12 @@ import type { BlockDeviceMapping, Instance, InstanceTypeInfo, Volume } from '@aw
 export function toMapping({
   device,
   keep,
+  card,
   volume,
 }: {
   device: string;
   keep: boolean;
+  card?: number;
   volume: Volume;
 }): BlockDeviceMapping {
   const { Size, VolumeType = 'gp3', Iops, Throughput, KmsKeyId } = volume;
@@ -28,6 +37,7 @@ export function toMapping({
     Ebs: {
       VolumeSize: Size,
       VolumeType,
+      EbsCardIndex: card || undefined,
       // EC2 tells them of other types as well, and refuses them there.
       Iops: /^(gp3|io1|io2)$/.test(VolumeType) ? Iops : undefined,
       Throughput: VolumeType === 'gp3' ? Throughput : undefined,
@@ -59,4 +69,25 @@ export function cpuOptions({ CpuOptions = {} }: Instance, { VCpuInfo = {} }: Ins
     ...(NestedVirtualization === 'enabled' ? { NestedVirtualization } : {}),
   };
   return Object.keys(options).length > 0 ? options : undefined;
+}
+
+/**
+ * The capacity reservation that an instance was launched into, or its preference.
+ *
+ * @param instance - As DescribeInstances tells it.
+ * @returns Undefined for an instance of a capacity block or the like, which takes more than on-demand instances do.
+ * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CapacityReservationSpecification.html
+ *
+ * @example
+ * const CapacityReservationSpecification = { CapacityReservationPreference: 'open' as const };
+ * console.log(capacityReservation({ CapacityReservationSpecification }));
+ */
+export function capacityReservation({
+  InstanceLifecycle,
+  CapacityReservationSpecification: specification,
+}: Instance): CapacityReservationSpecification | undefined {
+  if (/^(capacity-block|interruptible-capacity-reservation)$/.test(`${InstanceLifecycle}`)) return undefined;
+  const { CapacityReservationTarget } = specification ?? {};
+  // One of the two: both would be an error.
+  return CapacityReservationTarget ? { CapacityReservationTarget } : specification;
 }
