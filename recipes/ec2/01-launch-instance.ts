@@ -19,8 +19,9 @@
  * address it adds a rule to the group; old rules stay. The undo command leaves the key file.
  *
  * Whatever your account's defaults are, the metadata service of this instance answers, and only to session tokens
- * (IMDSv2), and its root volume is encrypted, with the account's default key for EBS. Tags are set by the launch
- * itself, so that instance and volume are never without.
+ * (IMDSv2), and its root volume is encrypted, with the account's default key for EBS. If that is a key of your own, it
+ * takes permissions on the key (2.25 lists them): without, EC2 says yes, and the instance ends at once with
+ * `Client.InternalError`. Tags are set by the launch itself, so that instance and volume are never without.
  *
  * The instance goes into the default VPC, or into your subnet. Many accounts have no default VPC, and a subnet of
  * your own gives no public address unless asked, so the launch asks. To be reached, the subnet needs a route to an
@@ -69,6 +70,7 @@
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html
  * @see https://aws.amazon.com/ec2/pricing/on-demand/
  */
+import { randomUUID } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import {
   type _InstanceType,
@@ -81,11 +83,11 @@ import {
   RunInstancesCommand,
   waitUntilInstanceRunning,
   waitUntilInstanceStatusOk,
-  waitUntilKeyPairExists,
 } from '@aws-sdk/client-ec2';
 import { SSMClient } from '@aws-sdk/client-ssm';
 import { type Made, undo } from '../../shared/undo.ts';
 import { waitFor } from '../../shared/wait.ts';
+import { tryAgain } from '../s3/13-helpers/try-again.ts';
 import { createKeyPair } from './16-create-key-pair.ts';
 import { allowSsh, findDefaultVpc } from './17-allow-ssh.ts';
 import { findImage } from './18-find-image.ts';
@@ -117,7 +119,7 @@ export interface LaunchedInstance {
  * @param options.tags - Tags to put on all that is made. None by default.
  * @param options.signal - Aborts the launch; what was made is removed again.
  * @param options.onProgress - Called with a text for people.
- * @returns The instance, running and with its status checks passed.
+ * @returns The instance, running and with its instance status check passed.
  * @throws The SDK's error of the step that failed, once what was made is removed; its message names what is left.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html
  *
@@ -180,7 +182,9 @@ export async function launchInstance(
     const group = await allowSsh(ec2, { cidr, groupName, vpcId, tags });
     const { groupId: GroupId, ruleId } = group;
     if (group.created) {
-      made.push({ id: GroupId, remove: () => ec2.send(new DeleteSecurityGroupCommand({ GroupId })) });
+      const remove = () => ec2.send(new DeleteSecurityGroupCommand({ GroupId }));
+      // The network interface of an instance that has just gone may hold it for a minute more.
+      made.push({ id: GroupId, remove: () => tryAgain(remove, { tries: 8, passing: ['DependencyViolation'] }) });
     } else if (ruleId) {
       const rule = { GroupId, SecurityGroupRuleIds: [ruleId] };
       made.push({ id: ruleId, remove: () => ec2.send(new RevokeSecurityGroupIngressCommand(rule)) });
@@ -188,36 +192,32 @@ export async function launchInstance(
 
     signal?.throwIfAborted();
     onProgress?.(`launching a ${instanceType}`);
-    // A key pair that was made this moment may be unknown to the part of EC2 that launches.
-    await waitFor(waitUntilKeyPairExists, ec2, { KeyNames: [keyName] }, { until: `${keyName} is known`, signal });
     const Tags = Object.entries(tags).map(([Key, Value]) => ({ Key, Value }));
     const tagged = ['instance', 'volume', 'network-interface'] as const;
+    const launch = new RunInstancesCommand({
+      // However often it is sent, EC2 launches one.
+      ClientToken: randomUUID(),
+      ImageId: image.imageId,
+      InstanceType: instanceType as _InstanceType,
+      MinCount: 1,
+      MaxCount: 1,
+      KeyName: keyName,
+      // Only a network interface can be asked for a public address, and then group and subnet belong to it, too.
+      NetworkInterfaces: [{ DeviceIndex: 0, SubnetId: subnetId, Groups: [GroupId], AssociatePublicIpAddress: true }],
+      // With the image's own device name this is its root volume; with another it would be a second volume.
+      BlockDeviceMappings: [
+        {
+          DeviceName: image.rootDeviceName,
+          Ebs: { VolumeType: 'gp3', VolumeSize: image.rootSize, Encrypted: true, DeleteOnTermination: true },
+        },
+      ],
+      MetadataOptions: { HttpEndpoint: 'enabled', HttpTokens: 'required' },
+      TagSpecifications: Tags.length > 0 ? tagged.map((ResourceType) => ({ ResourceType, Tags })) : undefined,
+    });
+    // What was made this moment may be unknown to the part of EC2 that launches.
+    const passing = ['InvalidKeyPair.NotFound', 'InvalidGroup.NotFound', 'InvalidSecurityGroupID.NotFound'];
     // Not aborted by the signal: an instance whose id nobody hears could not be removed.
-    const { Instances = [] } = await ec2.send(
-      new RunInstancesCommand({
-        ImageId: image.imageId,
-        InstanceType: instanceType as _InstanceType,
-        MinCount: 1,
-        MaxCount: 1,
-        KeyName: keyName,
-        // Only a network interface can be asked for a public address, and then group and subnet belong to it, too.
-        NetworkInterfaces: [{ DeviceIndex: 0, SubnetId: subnetId, Groups: [GroupId], AssociatePublicIpAddress: true }],
-        // With the image's own device name this is its root volume; with another it would be a second volume.
-        BlockDeviceMappings: [
-          {
-            DeviceName: image.rootDeviceName,
-            Ebs: {
-              VolumeType: 'gp3',
-              VolumeSize: image.rootSize,
-              Encrypted: true,
-              DeleteOnTermination: true,
-            },
-          },
-        ],
-        MetadataOptions: { HttpEndpoint: 'enabled', HttpTokens: 'required' },
-        TagSpecifications: Tags.length > 0 ? tagged.map((ResourceType) => ({ ResourceType, Tags })) : undefined,
-      }),
-    );
+    const { Instances = [] } = await tryAgain(() => ec2.send(launch), { tries: 5, passing });
     const instanceId = Instances[0]?.InstanceId as string;
     made.push({ id: instanceId, remove: () => terminateInstance(ec2, { instanceId, isNew: true, onProgress }) });
 
@@ -225,7 +225,8 @@ export async function launchInstance(
     const running = { until: `${instanceId} is running`, signal, onProgress };
     const { Reservations } = await waitFor(waitUntilInstanceRunning, ec2, { InstanceIds }, running);
     // Running is not ready: the check tells when the system has come up, which can take minutes.
-    const ready = { until: `${instanceId} has passed its status checks`, seconds: 600, signal, onProgress };
+    const seconds = /metal/.test(instanceType) ? 1800 : 600;
+    const ready = { until: `${instanceId} has passed its instance status check`, seconds, signal, onProgress };
     await waitFor(waitUntilInstanceStatusOk, ec2, { InstanceIds }, ready);
 
     const address = Reservations?.[0]?.Instances?.[0]?.PublicIpAddress ?? null;

@@ -24,7 +24,9 @@
  *
  * Addresses belong to a region, and an account may have five in each: `AddressLimitExceeded`; ask for more in Service
  * Quotas. To be reached, the instance's subnet needs a route to an internet gateway, and its security group a rule
- * (2.17). An instance with several network interfaces is refused by EC2: associate the address with one of them.
+ * (2.17). An instance with several network interfaces is refused by EC2: associate the address with one of them. One in
+ * a Local Zone or Wavelength Zone takes only addresses of that zone: allocate one by `aws ec2 allocate-address`, with
+ * `--network-border-group`, and name it by `--allocation-id`.
  *
  * @before npx tsx recipes/ec2/01-launch-instance.ts --local
  * @run npx tsx recipes/ec2/06-elastic-ip.ts --local --yes

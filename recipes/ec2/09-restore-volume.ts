@@ -24,7 +24,8 @@
  *
  * Of a volume whose snapshots are gone from the region a copy (2.25) is taken: the one that was copied last.
  *
- * The volume is encrypted, also if the snapshot is not. An encrypted snapshot of another account needs its key, too.
+ * The volume is encrypted, also if the snapshot is not. A key of your own takes permissions (2.25 lists them), and an
+ * encrypted snapshot of another account its key, too. One with a Marketplace product code is for stopped instances only.
  * An archived snapshot has to be brought back first, with `aws ec2 restore-snapshot-tier`.
  *
  * If a step fails, or you press Ctrl-C, the new volume is detached and deleted again, and what can't be is named.

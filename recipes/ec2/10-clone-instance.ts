@@ -6,7 +6,7 @@
  *
  * ## Solution
  * Read all that the instance would have to be launched with (2.32). Look up the newest snapshot of each of its data
- * volumes (2.9). Launch with all of that in a single call, wait until the machine has passed its checks, and list what
+ * volumes (2.9). Launch with all of that in a single call, wait until the machine has passed its check, and list what
  * is different all the same.
  *
  * ## Discussion
@@ -18,26 +18,29 @@
  * same moment on all volumes, back up the instance first (2.8). A volume that has no snapshot is an error, unless you do
  * without data volumes. First reads are slow, since the data still has to come from S3. All volumes are encrypted.
  *
- * User data runs again on the clone's first start. The clone does what its original does: it takes jobs from the same
- * queue, sends the same mails, registers under the same name. Think of it before, or clone into another network.
+ * User data runs again on the clone's first start; if it shuts the machine down, the clone is kept. The clone does what
+ * its original does: it takes jobs from the same queue, sends the same mails, registers under the same name. Think of
+ * it before, or clone into another network.
  *
  * Nothing is launched unless all can be read and found. If a later step fails, or you press Ctrl-C, the clone is
  * terminated, with its volumes: they are set to stay, where the original's do, only at the very end.
  *
- * An instance with an IAM role can be cloned only by somebody who may pass that role on (`iam:PassRole`).
- * `InvalidKeyPair.NotFound`: the key pair was deleted since. For many instances alike, use a launch template.
+ * An instance with an IAM role can be cloned only by somebody who may pass that role on (`iam:PassRole`), and one whose
+ * volumes have a key of your own only with permissions on that key (2.1). `InvalidKeyPair.NotFound`: the key pair was
+ * deleted since. For many instances alike, use a launch template.
  *
  * @before npx tsx recipes/ec2/01-launch-instance.ts --local
  * @run npx tsx recipes/ec2/10-clone-instance.ts --local
  * @output
- *   instance id    i-c9920aa492a3d52ce
- *   original id    i-84f83519467ab75d5
+ *   instance id    i-b3a9b5549d007092e
+ *   original id    i-c73e42175289348f5
  *   image id       ami-0532be01f26a3de55
  *   instance type  t3.micro
- *   address        54.214.157.245
+ *   state          running
+ *   address        54.214.164.33
  *   volumes        -
- *   differences    addresses: other than 10.153.59.7 and 54.214.33.70; root volume: as in the image
- *   made           i-c9920aa492a3d52ce
+ *   differences    addresses: other than 10.191.65.182 and 54.214.105.166; root volume: as in the image; /dev/xvda: without its tags
+ *   made           i-b3a9b5549d007092e
  * @permission ec2:DescribeInstances on *
  * @permission ec2:DescribeInstanceAttribute on *
  * @permission ec2:DescribeInstanceTypes on *
@@ -69,13 +72,11 @@ import {
   type Image,
   ModifyInstanceAttributeCommand,
   RunInstancesCommand,
-  waitUntilInstanceRunning,
-  waitUntilInstanceStatusOk,
 } from '@aws-sdk/client-ec2';
 import { type Made, undo } from '../../shared/undo.ts';
-import { waitFor } from '../../shared/wait.ts';
 import { findSnapshot } from './09-restore-volume.ts';
 import { toMappings, withDeleteOnTermination } from './10-helpers/block-devices.ts';
+import { waitUntilUp } from './15-helpers/wait-until-up.ts';
 import { terminateInstance } from './21-terminate-instance.ts';
 import { type LaunchSettings, readLaunchSettings } from './32-read-launch-settings.ts';
 
@@ -86,6 +87,8 @@ export interface ClonedInstance {
   originalId: string;
   imageId: string;
   instanceType: string;
+  /** `running`, or another if it has shut itself down. */
+  state: string;
   /** Public IPv4 address; null if it got none. */
   address: string | null;
   /** The data volumes. */
@@ -115,7 +118,7 @@ export interface ClonedVolume {
  * @param options.tags - Tags for the instance, beside the original's, and for volumes. None by default.
  * @param options.signal - Aborts the work; the clone is terminated.
  * @param options.onProgress - Called with a text for people.
- * @returns The clone, running and with its status checks passed.
+ * @returns The clone, with its instance status check passed, unless it has shut itself down.
  * @throws Error when the image is gone or a volume has no snapshot; nothing is made then.
  * @throws The SDK's error of the step that failed, once the clone is terminated; its message names what is left.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html
@@ -169,13 +172,11 @@ export async function cloneInstance(
     const instanceId = Instances[0]?.InstanceId as string;
     made.push({ id: instanceId, remove: () => terminateInstance(ec2, { instanceId, isNew: true, onProgress }) });
 
-    const InstanceIds = [instanceId];
-    const wait = { signal, onProgress };
-    await waitFor(waitUntilInstanceRunning, ec2, { InstanceIds }, { until: `${instanceId} is running`, ...wait });
-    const ready = { until: `${instanceId} has passed its status checks`, seconds: 600, ...wait };
-    await waitFor(waitUntilInstanceStatusOk, ec2, { InstanceIds }, ready);
+    const instanceType = settings.InstanceType as string;
+    const state = await waitUntilUp(ec2, { instanceId, instanceType, signal, onProgress });
     // Asked now: as it began to run it need not have had all of its volumes.
-    const { Reservations } = await ec2.send(new DescribeInstancesCommand({ InstanceIds }), { abortSignal: signal });
+    const describe = new DescribeInstancesCommand({ InstanceIds: [instanceId] });
+    const { Reservations } = await ec2.send(describe, { abortSignal: signal });
 
     const staying = mappings.filter(({ Ebs }) => Ebs?.DeleteOnTermination === false);
     if (staying.length > 0) {
@@ -198,7 +199,8 @@ export async function cloneInstance(
       instanceId,
       originalId,
       imageId,
-      instanceType: settings.InstanceType as string,
+      instanceType,
+      state,
       address: PublicIpAddress,
       volumes: sources.map((source) => ({ ...source, volumeId: volumeOf(source.device) })),
       differences: [...differences, ...lacking],

@@ -19,10 +19,11 @@
  * `launched` is when one was last started, not when it was made. With `--state stopped` you see those that cost no
  * hours but whose volumes cost on.
  *
- * **Profiles.** `new EC2Client({ profile })` takes keys and region of the profile but the `endpoint_url` of the default
- * one. So give it what `findEndpoint` returns, too: the profile's own, and that the other is ignored. All clients of an
- * account share the credentials of the first. Otherwise a profile that assumes a role would call STS, and perhaps ask
- * for an MFA code, once for every region.
+ * **Profiles.** `new EC2Client({ profile })` takes the keys of the profile, but the `endpoint_url` of the default one,
+ * and the region of AWS_REGION if that is set: in China or GovCloud, keys are good for regions of their own only. So
+ * give it what `findEndpoint` returns, too: the profile's own, and that the other is ignored. All clients of an account
+ * share the credentials of the first. Otherwise a profile that assumes a role would call STS, and perhaps ask for an
+ * MFA code, once for every region.
  *
  * @before npx tsx recipes/ec2/01-launch-instance.ts --local
  * @run npx tsx recipes/ec2/11-find-running-instances.ts --regions us-east-1,eu-west-1 --local
@@ -96,7 +97,7 @@ const allStates = ['pending', 'running', 'shutting-down', 'terminated', 'stoppin
  *
  * @example
  * const { instances, problems } = await findRunningInstances(
- *   async (settings) => new EC2Client({ ...settings, ...(await findEndpoint(settings.profile)) }),
+ *   async (settings) => new EC2Client({ ...(await findEndpoint(settings.profile)), ...settings }),
  *   { profiles: ['dev', 'prod'] },
  * );
  * if (problems.length > 0) console.log(problems);
@@ -200,8 +201,8 @@ async function list(
  * Finds where EC2 is for a profile: a client that is given one takes the `endpoint_url` of the default profile.
  *
  * @param profile - Name of a profile in `~/.aws`. Without one there is nothing to find: the client looks itself.
- * @returns Settings for the client. The endpoint is undefined where it is AWS. Variables such as AWS_ENDPOINT_URL beat
- *   the file.
+ * @returns Settings for the client. The region is the profile's, undefined if it has none; the endpoint is undefined
+ *   where it is AWS. Variables such as AWS_ENDPOINT_URL beat the file.
  * @throws RangeError when there is no such profile: a client would look for other credentials without a word.
  * @see https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
  *
@@ -211,9 +212,10 @@ async function list(
  */
 export async function findEndpoint(
   profile?: string,
-): Promise<{ endpoint: string | undefined; ignoreConfiguredEndpointUrls: boolean }> {
+): Promise<{ region?: string; endpoint: string | undefined; ignoreConfiguredEndpointUrls: boolean }> {
   if (profile === undefined) return { endpoint: undefined, ignoreConfiguredEndpointUrls: false };
   const { configFile, credentialsFile } = await loadSharedConfigFiles();
+  const { region } = { ...configFile[profile], ...credentialsFile[profile] };
   if (!{ ...configFile, ...credentialsFile }[profile])
     throw new RangeError(`there is no profile "${profile}" in ~/.aws`);
   const ignored = loadConfig<string>(
@@ -234,7 +236,7 @@ export async function findEndpoint(
     { profile },
   );
   const endpoint = (await ignored()) === 'true' ? undefined : (await url()) || undefined;
-  return { endpoint, ignoreConfiguredEndpointUrls: true };
+  return { region, endpoint, ignoreConfiguredEndpointUrls: true };
 }
 
 // ---- command line: leave out when copying ----
@@ -252,7 +254,7 @@ recipe(import.meta, (command) =>
       for (const name of profiles === undefined ? [] : ['ACCESS_KEY_ID', 'SECRET_ACCESS_KEY', 'SESSION_TOKEN'])
         delete process.env[`AWS_${name}`];
       const clientFor = async (settings: ClientSettings) =>
-        connect(EC2Client, { ...settings, ...(await findEndpoint(settings.profile)) });
+        connect(EC2Client, { ...(await findEndpoint(settings.profile)), ...settings });
       const [, key = '', value = null] = /^([^=]*)(?:=(.*))?$/s.exec(tag ?? '') ?? [];
       const which = { profiles: profiles?.split(','), regions: regions?.split(','), states: state.split(',') };
       const more = { tags: tag === undefined ? {} : { [key]: value }, signal: interrupted(), onProgress: progress };

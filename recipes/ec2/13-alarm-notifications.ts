@@ -76,6 +76,7 @@ import {
   SubscribeCommand,
 } from '@aws-sdk/client-sns';
 import { type Made, undo } from '../../shared/undo.ts';
+import { tryAgain } from '../s3/13-helpers/try-again.ts';
 
 const comparisons = {
   '>=': 'GreaterThanOrEqualToThreshold',
@@ -83,7 +84,6 @@ const comparisons = {
   '<': 'LessThanThreshold',
   '<=': 'LessThanOrEqualToThreshold',
 } as const;
-
 const treatments = ['missing', 'breaching', 'notBreaching', 'ignore'] as const;
 
 /** When an alarm goes off. */
@@ -129,8 +129,7 @@ export interface AlarmNotifications {
  * @param options.topicName - `paws` by default.
  * @param options.tags - Tags to put on alarm and topic, if they are new. None by default.
  * @param options.signal - Stops before the next step; what was made is removed again.
- * @throws RangeError or TypeError for an option that AWS would refuse; the SDK's error of the step that failed, once what
- *   was made is removed; its message names what is left.
+ * @throws RangeError or TypeError for a wrong option; the SDK's error, once what was made is removed, or named.
  * @see https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html
  *
  * @example
@@ -191,12 +190,13 @@ export async function alarmNotifications(
       throw error;
     });
     if (!before && Tags.length > 0) await cloudwatch.send(new TagResourceCommand({ ResourceARN: alarmArn, Tags }));
-
     // Last, because one that waits for its confirmation can't be taken back. SNS sends the mail at once.
     signal?.throwIfAborted();
     const subscribe = { TopicArn, Protocol, Endpoint: subscriber, ReturnSubscriptionArn: true };
     const { SubscriptionArn = '' } = await sns.send(new SubscribeCommand(subscribe));
-    const { Attributes } = await sns.send(new GetSubscriptionAttributesCommand({ SubscriptionArn }));
+    const look = () => sns.send(new GetSubscriptionAttributesCommand({ SubscriptionArn }));
+    // A new one may be unknown for a moment.
+    const { Attributes } = await tryAgain(look, { passing: ['NotFound', 'NotFoundException'], signal });
     return {
       alarmArn,
       condition: settings.AlarmDescription,

@@ -15,20 +15,22 @@
  *
  * Scripts run as root, once in an instance's life, at the end of the first boot. One that fails stops neither boot nor
  * launch: what cloud-init says of it stands under `warnings`, and its output in /var/log/cloud-init-output.log over
- * there. Nobody can log in to this instance: that takes `KeyName` and a group, as in 2.1.
+ * there. One that shuts the machine down when its work is done is no failure either: the instance is kept, stopped.
+ * Nobody can log in to this instance: that takes `KeyName` and a group, as in 2.1.
  *
  * Until EC2 has heard of a new instance profile, which may take two minutes, it refuses the launch. Just that is tried
  * again, so a misspelt name is found late. To call AWS, the machine needs a way out: a public address, which it gets
  * in a default subnet, or a NAT gateway.
  *
- * If a step fails, or you press Ctrl-C, the instance is terminated again. The SDK expects user data as base64 and
- * does not make it.
+ * If a step fails, or you press Ctrl-C, the instance is terminated again. If EBS encrypts with a key of your own by
+ * default, it takes permissions on that key as well (2.1). The SDK expects user data as base64 and does not make it.
  *
  * @before npx tsx recipes/ec2/28-create-instance-role.ts --local
  * @run npx tsx recipes/ec2/15-run-script-at-boot.ts --seconds 0 --local
  * @output
- *   instance id          i-0abcdef1234567890
+ *   instance id          i-ca530cac986b333d6
  *   image id             ami-0532be01f26a3de55
+ *   state                running
  *   user data size       2014
  *   cloud init finished  -
  *   warnings             -
@@ -56,18 +58,11 @@
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html
  */
 import { setTimeout } from 'node:timers/promises';
-import {
-  type _InstanceType,
-  EC2Client,
-  RunInstancesCommand,
-  type RunInstancesCommandInput,
-  waitUntilInstanceRunning,
-  waitUntilInstanceStatusOk,
-} from '@aws-sdk/client-ec2';
+import { type _InstanceType, EC2Client, RunInstancesCommand, type RunInstancesCommandInput } from '@aws-sdk/client-ec2';
 import { SSMClient } from '@aws-sdk/client-ssm';
 import { type Made, undo } from '../../shared/undo.ts';
-import { waitFor } from '../../shared/wait.ts';
 import { consoleOutput } from './03-console-output.ts';
+import { waitUntilUp } from './15-helpers/wait-until-up.ts';
 import { findDefaultVpc } from './17-allow-ssh.ts';
 import { findImage } from './18-find-image.ts';
 import { terminateInstance } from './21-terminate-instance.ts';
@@ -76,6 +71,8 @@ import { maximum } from './30-make-user-data.ts';
 export interface BootedInstance {
   instanceId: string;
   imageId: string;
+  /** `running`; `stopping` or `stopped` if it has shut itself down. */
+  state: string;
   /** Size of the user data, in bytes. */
   userDataSize: number;
   /** When cloud-init was done; null if it didn't say so in time. */
@@ -162,13 +159,9 @@ export async function runScriptAtBoot(
   try {
     const instanceId = await launch(ec2, input, { seconds: profileSeconds, signal, onProgress });
     made.push({ id: instanceId, remove: () => terminateInstance(ec2, { instanceId, isNew: true, onProgress }) });
-    const InstanceIds = [instanceId];
-    const running = { until: `${instanceId} is running`, signal, onProgress };
-    await waitFor(waitUntilInstanceRunning, ec2, { InstanceIds }, running);
-    const ready = { until: `${instanceId} has passed its status checks`, seconds: 600, signal, onProgress };
-    await waitFor(waitUntilInstanceStatusOk, ec2, { InstanceIds }, ready);
+    const state = await waitUntilUp(ec2, { instanceId, instanceType, signal, onProgress });
     const said = await listen(ec2, { instanceId, seconds, signal, onProgress });
-    return { instanceId, imageId, userDataSize: userData.length, ...said };
+    return { instanceId, imageId, state, userDataSize: userData.length, ...said };
   } catch (error) {
     throw await undo(made, error, { onProgress });
   }

@@ -42,16 +42,10 @@
  */
 import { mkdir, open, readFile, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import {
-  CreateKeyPairCommand,
-  DeleteKeyPairCommand,
-  DescribeKeyPairsCommand,
-  EC2Client,
-  ImportKeyPairCommand,
-  type KeyType,
-} from '@aws-sdk/client-ec2';
+import { CreateKeyPairCommand, DeleteKeyPairCommand, EC2Client, type KeyType } from '@aws-sdk/client-ec2';
 import ssh2 from 'ssh2';
 import { type Made, undo } from '../../shared/undo.ts';
+import { findKeyPair, importKeyPair } from './04-import-key-pair.ts';
 
 export interface CreatedKeyPair {
   keyName: string;
@@ -95,7 +89,7 @@ export async function createKeyPair(
 ): Promise<CreatedKeyPair> {
   const Tags = Object.entries(tags).map(([Key, Value]) => ({ Key, Value }));
   const TagSpecifications = Tags.length > 0 ? [{ ResourceType: 'key-pair' as const, Tags }] : undefined;
-  const known = await describeKeyPair(ec2, keyName, signal);
+  const known = await findKeyPair(ec2, { keyName, signal });
   const publicKey = await readPublicKey(file);
 
   if (known && publicKey) {
@@ -111,14 +105,9 @@ export async function createKeyPair(
   }
   signal?.throwIfAborted();
   if (publicKey) {
-    const { KeyPairId } = await ec2.send(
-      new ImportKeyPairCommand({
-        KeyName: keyName,
-        PublicKeyMaterial: Buffer.from(publicKey),
-        TagSpecifications,
-      }),
-    );
-    return { keyName, keyPairId: KeyPairId as string, file, created: false, imported: true };
+    // Without the signal, too: whether there is a pair would be unknown.
+    const { keyPairId, imported } = await importKeyPair(ec2, { keyName, publicKey, tags });
+    return { keyName, keyPairId, file, created: false, imported };
   }
 
   // 'wx' opens a file only if it is new, even if another program makes it at this moment.
@@ -145,16 +134,6 @@ export async function createKeyPair(
   }
 }
 
-async function describeKeyPair(ec2: EC2Client, name: string, abortSignal?: AbortSignal) {
-  // By a filter, which finds nothing where a name would be an error.
-  const Filters = [{ Name: 'key-name', Values: [name] }];
-  const input = { Filters, IncludePublicKey: true };
-  const { KeyPairs = [] } = await ec2.send(new DescribeKeyPairsCommand(input), { abortSignal });
-  // A name with * or ? in it would match others, too.
-  const pair = KeyPairs.find(({ KeyName }) => KeyName === name);
-  return pair && { keyPairId: pair.KeyPairId as string, publicKey: withoutComment(pair.PublicKey as string) };
-}
-
 /** The public half of a private key's file, as `ssh-ed25519 AAAA…`; undefined where there is no file. */
 async function readPublicKey(file: string): Promise<string | undefined> {
   const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
@@ -166,10 +145,6 @@ async function readPublicKey(file: string): Promise<string | undefined> {
   if (key instanceof Error) throw new Error(`${file} can't be read as a private key: ${key.message}`);
   if (!key.isPrivateKey()) throw new Error(`${file} is a public key: name the file of its private half`);
   return `${key.type} ${key.getPublicSSH().toString('base64')}`;
-}
-
-function withoutComment(publicKey: string): string {
-  return publicKey.trim().split(/\s+/).slice(0, 2).join(' ');
 }
 
 // ---- command line: leave out when copying ----

@@ -23,7 +23,7 @@
  *
  * Protection against stopping and terminating is in the list of differences, not in the settings: with it on, a launch
  * that fails half-way can't be taken back. Tags that begin with `aws:` are AWS's own and can't be set. Tags of volumes
- * and network interfaces are not read. Secondary network interfaces are only listed.
+ * are not taken over, those of network interfaces not even read. Secondary network interfaces are only listed.
  *
  * What is set inside of the machine (packages, users, files) is in the image or in the user data, or not at all.
  *
@@ -31,22 +31,22 @@
  * @run npx tsx recipes/ec2/32-read-launch-settings.ts --local
  * @output
  *   setting                                        value
- *   instance                                       i-c6ee12366b7980486
+ *   instance                                       i-cd76d394b2c2af459
  *   MinCount                                       1
  *   MaxCount                                       1
  *   ImageId                                        ami-0532be01f26a3de55
  *   InstanceType                                   t3.micro
  *   KeyName                                        paws
  *   NetworkInterfaces.0.DeviceIndex                0
- *   NetworkInterfaces.0.SubnetId                   subnet-1a1c76cb444cef28d
- *   NetworkInterfaces.0.Groups.0                   sg-d951f15a292a730e2
+ *   NetworkInterfaces.0.SubnetId                   subnet-adb13ed6b2c12ab58
+ *   NetworkInterfaces.0.Groups.0                   sg-4e58380493af0dbfe
  *   NetworkInterfaces.0.AssociatePublicIpAddress   yes
  *   BlockDeviceMappings.0.DeviceName               /dev/xvda
  *   BlockDeviceMappings.0.Ebs.VolumeSize           15
  *   BlockDeviceMappings.0.Ebs.VolumeType           gp3
  *   BlockDeviceMappings.0.Ebs.Iops                 3000
  *   BlockDeviceMappings.0.Ebs.Encrypted            yes
- *   BlockDeviceMappings.0.Ebs.KmsKeyId             arn:aws:kms:us-east-1:116043504852:key/2922ec4f-4222-40ab-a5d2-911d07c64222
+ *   BlockDeviceMappings.0.Ebs.KmsKeyId             arn:aws:kms:us-east-1:106614284902:key/87816366-b8c4-438c-9187-8982b39d260a
  *   BlockDeviceMappings.0.Ebs.DeleteOnTermination  yes
  *   Monitoring.Enabled                             no
  *   Placement.Tenancy                              default
@@ -60,8 +60,9 @@
  *   TagSpecifications.0.ResourceType               instance
  *   TagSpecifications.0.Tags.0.Key                 paws
  *   TagSpecifications.0.Tags.0.Value               2.1
- *   different                                      addresses: other than 10.191.27.107 and 54.214.231.107
+ *   different                                      addresses: other than 10.28.150.174 and 54.214.76.2
  *   different                                      root volume: as in the image
+ *   different                                      /dev/xvda: without its tags
  * @permission ec2:DescribeInstances on *
  * @permission ec2:DescribeInstanceAttribute on *
  * @permission ec2:DescribeInstanceTypes on *
@@ -240,6 +241,7 @@ export async function readLaunchSettings(
     ...(devices.some(isRoot) ? ['root volume: as in the image'] : []),
     ...(type.InstanceStorageSupported ? ['instance store: empty'] : []),
     ...devices.filter(({ volume }) => !volume.Encrypted).map(({ device }) => `${device}: encrypted`),
+    ...devices.filter(({ volume }) => volume.Tags?.length).map(({ device }) => `${device}: without its tags`),
     ...[...others.map((one) => one.NetworkInterfaceId), ...secondary].map((id) => `${id}: left out`),
     ...(InstanceLifecycle ? [`${InstanceLifecycle}: on demand instead`] : []),
     ...(attributes.DisableApiTermination?.Value ? ['termination protection: off'] : []),

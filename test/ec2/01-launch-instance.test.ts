@@ -207,6 +207,29 @@ test('a key that another run has launched with meanwhile stays, and is named', a
   await cleanUp();
 });
 
+test('what EC2 does not know everywhere yet is asked for again by one token, and what it still holds is waited for', async () => {
+  const tokens: (string | undefined)[] = [];
+  const { client } = withFaults(
+    ec2(),
+    { operation: 'RunInstances', error: 'InvalidKeyPair.NotFound', times: 1 },
+    { operation: 'RunInstances', error: 'InvalidGroup.NotFound', times: 1 },
+    { operation: 'DeleteSecurityGroup', error: 'DependencyViolation', times: 1 },
+    { operation: 'DescribeInstanceStatus', error: 'UnauthorizedOperation' },
+  );
+  const send = (command: object, ...rest: never[]) => {
+    if (command instanceof RunInstancesCommand) tokens.push(command.input.ClientToken);
+    return client.send(command as RunInstancesCommand, ...rest);
+  };
+  const watched = Object.create(client, { send: { value: send } });
+  const options = { keyFile: join(folder, 'new.pem'), cidr: '203.0.113.9/32', keyName: 'new', groupName: 'new' };
+  const launched = launchInstance(watched, new SSMClient(settingsOf(own)), { ...options, tags: { paws: '2.1' } });
+  await expect(launched).rejects.toThrow(/^UnauthorizedOperation$/);
+  expect(tokens).toHaveLength(3);
+  expect(new Set(tokens).size).toBe(1);
+  expect(tokens[0]).toMatch(/^[\da-f-]{36}$/);
+  expect(await leftovers(own)).toEqual([]);
+});
+
 test('a key that EC2 was given in this run is taken back, and the file stays', async () => {
   const faults = [{ operation: 'ec2:RunInstances', error: { name: 'InsufficientInstanceCapacity' } }];
   expect(await launch('', { faults })).toMatchObject({ code: 1 });

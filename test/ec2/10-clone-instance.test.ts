@@ -186,6 +186,20 @@ test('no tag of the original is lost but one that is given anew', async () => {
   ]);
 });
 
+test('a clone that shuts itself down, as the user data has it, is kept', async () => {
+  const instanceId = await launch({ BlockDeviceMappings: [root] });
+  const stopped = {
+    InstanceState: { Name: 'stopped' as const },
+    InstanceStatus: { Status: 'not-applicable' as const },
+  };
+  const { client, sent } = withFaults(ec2(), {
+    operation: 'DescribeInstanceStatus',
+    output: { InstanceStatuses: [stopped] },
+  });
+  expect(await cloneInstance(client, { instanceId })).toMatchObject({ state: 'stopped' });
+  expect(sent).not.toContain('TerminateInstances');
+});
+
 test('with an image of your own the root volume is that of the image, under its name', async () => {
   const instanceId = await launch({ BlockDeviceMappings: [root] });
   const { ImageId } = await ec2().send(

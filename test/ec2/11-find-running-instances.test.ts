@@ -243,6 +243,7 @@ endpoint_url = http://rest\n[profile aws]\nendpoint_url = http://aws\nignore_con
   expect(await endpoints()).toEqual(['http://all', 'http://all', 'http://all', undefined]);
   vi.stubEnv('AWS_ENDPOINT_URL_EC2', 'http://ec2');
   expect(await findEndpoint('own')).toEqual({ endpoint: 'http://ec2', ignoreConfiguredEndpointUrls: true });
+  expect(await findEndpoint('plain')).toMatchObject({ region: 'eu-west-1' });
   expect(await findEndpoint()).toEqual({ endpoint: undefined, ignoreConfiguredEndpointUrls: false });
   // As --endpoint-url sets it, against what the file says.
   vi.stubEnv('AWS_IGNORE_CONFIGURED_ENDPOINT_URLS', 'false');
@@ -259,6 +260,20 @@ test("a profile without an endpoint goes to AWS, not to the default profile's se
   const result = await run(`${command} --profiles prod --regions us-east-1`, settings);
   expect(result).toMatchObject({ code: 1, stderr: expect.stringContaining('connection to ec2.us-east-1.amazonaws') });
   expect(seen).toEqual([]);
+});
+
+test('an account is asked for its regions in the region of its profile, whatever AWS_REGION says', async () => {
+  const { url, seen } = await regionProxy(() => ({ error: 'UnauthorizedOperation' }));
+  const keys = `aws_access_key_id = ${account}\naws_secret_access_key = test\nendpoint_url = ${url}\n`;
+  writeFileSync(`${folder}/far`, `[profile far]\nregion = cn-north-1\n${keys}[profile none]\n${keys}`);
+  const settings = { env: { ...env, AWS_REGION: 'eu-west-3', AWS_CONFIG_FILE: `${folder}/far` } };
+  const asked = async (options: string) => {
+    seen.length = 0;
+    expect(await run(`${command} ${options}`, settings)).toMatchObject({ code: 1 });
+    return seen.map(({ action, region }) => `${action} ${region}`);
+  };
+  expect(await asked('--profiles far')).toEqual(['DescribeRegions cn-north-1']);
+  expect(await asked('--profiles none')).toEqual(['DescribeRegions eu-west-3']);
 });
 
 test('wrong states, regions, tags and profiles are refused before anything is sent', async () => {

@@ -11,6 +11,7 @@ import {
 import {
   CreateTopicCommand,
   DeleteTopicCommand,
+  GetSubscriptionAttributesCommand,
   ListSubscriptionsByTopicCommand,
   ListTagsForResourceCommand as ListTagsOfTopicCommand,
   ListTopicsCommand,
@@ -233,7 +234,8 @@ function failing<Client extends { send: unknown }>(client: Client, operations: s
     if (!operations.includes(command.constructor.name))
       return Reflect.apply(client.send as never, client, [command, ...rest]);
     then?.();
-    throw Object.assign(new Error('not allowed'), { name: 'AuthorizationErrorException' });
+    const $metadata = { httpStatusCode: 403 };
+    throw Object.assign(new Error('not allowed'), { name: 'AuthorizationErrorException', $metadata });
   };
   return Object.create(client, { send: { value: send } });
 }
@@ -274,8 +276,20 @@ test('when a step fails, what was made is gone again, and what was there is left
   await expect(alarmNotifications(cloudwatch, stuck, options)).rejects.toMatchObject(left);
   await sns.send(new DeleteTopicCommand({ TopicArn: arn('sns', 'fifth') }));
 
-  // An alarm and a topic that were there stay, the topic with its new subscriber.
-  const { made } = await alarmNotifications(cloudwatch, sns, options);
+  // A new subscription may be unknown for a moment. An alarm and a topic that were there stay, the topic with its new
+  // subscriber.
+  let looks = 0;
+  const unknown = () => Object.assign(new Error('unknown'), { name: 'NotFound', $metadata: { httpStatusCode: 404 } });
+  const young = Object.create(sns, {
+    send: {
+      value: (...call: Parameters<typeof sns.send>) =>
+        call[0] instanceof GetSubscriptionAttributesCommand && ++looks < 3
+          ? Promise.reject(unknown())
+          : sns.send(...call),
+    },
+  });
+  const { made } = await alarmNotifications(cloudwatch, young, options);
+  expect(looks).toBe(3);
   const again = alarmNotifications(cloudwatch, failing(sns, ['SubscribeCommand']), options);
   await expect(again).rejects.toMatchObject(denied);
   const unseen = failing(sns, ['GetSubscriptionAttributesCommand']);

@@ -60,6 +60,7 @@ test('the instance has the files as user data, its role, IMDSv2, an encrypted vo
   expect(result).toEqual({
     instanceId: expect.stringMatching(/^i-/),
     imageId: expect.stringMatching(/^ami-/),
+    state: 'running',
     userDataSize: expect.any(Number),
     cloudInitFinished: null,
     warnings: [],
@@ -174,6 +175,22 @@ describe('when a step fails, the instance is gone', () => {
     expect(error.message).toMatch(/; left are i-\w+$/);
     await terminateInstance(ec2(), { instanceId: error.message.split(' ').at(-1) as string });
   });
+});
+
+test.each(['stopping', 'stopped'])('an instance that shut itself down and is %s is kept', async (Name) => {
+  let calls = 0;
+  const { client, asked } = faulty({
+    // Caught before it was seen running, or after.
+    DescribeInstances: () => (++calls < 2 ? { Reservations: [{ Instances: [{ State: { Name } }] }] } : undefined),
+    DescribeInstanceStatus: () => ({
+      InstanceStatuses: [{ InstanceState: { Name }, InstanceStatus: { Status: 'not-applicable' } }],
+    }),
+  });
+  const result = await runScriptAtBoot(client, ssm, quick);
+  expect(result.state).toBe(Name);
+  expect(asked).not.toContain('TerminateInstances');
+  await terminateInstance(ec2(), { instanceId: result.instanceId });
+  expect(await leftovers(own)).toEqual([]);
 });
 
 describe('what cloud-init said', () => {

@@ -57,6 +57,14 @@ test('the file serves a second region, and EC2 again after a clean-up', async ()
   });
 });
 
+test('a key pair that EC2 has and does not list yet is no error', async () => {
+  const path = `${folder}/young.pem`;
+  const first = JSON.parse((await create(`--key-name young --file ${path}`)).stdout);
+  const faults = [{ operation: 'ec2:DescribeKeyPairs', times: 1, output: { KeyPairs: [] } }];
+  const again = await create(`--key-name young --file ${path}`, { faults });
+  expect(JSON.parse(again.stdout)).toEqual({ ...first, created: false });
+});
+
 test('a name whose private key is elsewhere is an error, and so is one that belongs to another file', async () => {
   await create(`--key-name here --file ${folder}/here.pem`);
   const missing = await create(`--key-name here --file ${folder}/missing.pem`);
