@@ -198,15 +198,15 @@ recipe(import.meta, (command) =>
       if (targets.length > 0 && allRegions) throw new TypeError('--all-regions goes with --made-by or --all');
       const ec2 = connect(EC2Client);
       const regions = allRegions ? await findEnabledRegions(ec2) : [await ec2.config.region()];
-      const tagged = all || value ? await findTagged(connect, { key: 'paws', value, regions }) : null;
-      const resources = tagged?.found ?? targets.map((id) => ({ id, region: regions[0] as string }));
+      const hits = targets[0] ? null : await findTagged(connect, { key: 'paws', value, regions, onProgress: progress });
+      const resources = hits?.found ?? targets.map((id) => ({ id, region: regions[0] as string }));
       const placeless = targets[0] ? /^s3:|:iam::/ : /:iam::/; // a role, and a bucket that was only named
       const place = (one: Resource) => (placeless.test(one.id) ? '' : ` in ${regionOf(one)}`);
       const list = resources.map((one) => `  ${one.id}${place(one)}, ${kindOf(one.id).cost}\n`).join('');
       if (list) await confirm(`${list}Delete these for good?`);
       const outcomes = await cleanUp(connect, { resources, signal: interrupted(), onProgress: progress });
       print(outcomes);
-      refuseUnseen(tagged?.unseen ?? []);
+      refuseUnseen(hits?.unseen ?? []);
       const failed = outcomes.filter(({ outcome }) => outcome === 'failed').length;
       if (failed > 0) throw new Error(`${failed} of ${outcomes.length} could not be deleted`);
     }),

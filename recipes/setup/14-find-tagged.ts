@@ -22,8 +22,8 @@
  * Groups Tagging API is faster (`aws resourcegroupstaggingapi get-resources --tag-filters Key=paws`); it answers for
  * one region a call, may lag behind, and knows no roles.
  *
- * Where a policy of your organization forbids regions, yours a service, or a bucket's own its tags, all else is listed,
- * and an error at the end names what could not be looked at.
+ * Where a policy of your organization forbids regions, yours a service or a call, or a bucket's own its tags, all else is
+ * listed, and an error at the end names what could not be looked at, or not to its end.
  *
  * @before npx tsx recipes/s3/01-create-bucket.ts paws-example --local
  * @run npx tsx recipes/setup/14-find-tagged.ts --local
@@ -93,6 +93,7 @@ export interface Unseen {
  * @param options.key - Key of the tag.
  * @param options.value - Value of the tag. Any by default.
  * @param options.regions - Where to look. Roles and buckets are found wherever they are.
+ * @param options.onProgress - Called with a text for people.
  * @returns What was found, nothing that is being deleted already, roles with the first region; and where you may not
  *   look.
  * @throws The SDK's error when none of the regions may be looked at, or for another reason than that.
@@ -105,21 +106,27 @@ export interface Unseen {
  */
 export async function findTagged(
   connect: Connect,
-  { key, value, regions }: { key: string; value?: string; regions: string[] },
+  {
+    key,
+    value,
+    regions,
+    onProgress,
+  }: { key: string; value?: string; regions: string[]; onProgress?: (text: string) => void },
 ): Promise<{ found: Tagged[]; unseen: Unseen[] }> {
   const unseen: Unseen[] = [];
   // One call for each thing is more than CloudWatch, SNS and IAM take at once: calls that are throttled wait.
   const maxAttempts = 10;
+  let asked = 0;
   const inRegion = async (region: string) => {
     const services = {
-      EC2: () => findInEc2(connect(EC2Client, { region }), key, region),
-      CloudWatch: () => findAlarms(connect(CloudWatchClient, { region, maxAttempts }), key, region),
-      SNS: () => findTopics(connect(SNSClient, { region, maxAttempts }), key, region),
+      EC2: findInEc2(connect(EC2Client, { region }), key, region),
+      CloudWatch: findAlarms(connect(CloudWatchClient, { region, maxAttempts }), key, region),
+      SNS: findTopics(connect(SNSClient, { region, maxAttempts }), key, region),
     };
     const [found, denied, errors] = [[] as Tagged[], [] as string[], [] as Error[]];
-    for (const [service, find] of Object.entries(services)) {
+    for (const [service, things] of Object.entries(services)) {
       try {
-        found.push(...(await find()));
+        for await (const one of things) found.push(one);
       } catch (error) {
         Object.assign(error as Error, { message: `${region}: ${(error as Error).message}` });
         if (!isDenied(error as Error)) throw error;
@@ -127,27 +134,32 @@ export async function findTagged(
         errors.push(error as Error);
       }
     }
-    const where = denied.length === 3 ? region : `${denied.join(', ')} in ${region}`;
+    const where = denied.length === 3 && found.length === 0 ? region : `${denied.join(', ')} in ${region}`;
     if (errors[0]) unseen.push({ where, error: errors[0] });
     const dark = unseen.filter((one) => regions.includes(one.where));
     if (dark.length === regions.length) throw dark[0]?.error;
+    onProgress?.(`${++asked} of ${regions.length} regions looked at`);
     return found;
   };
-  const findAnywhere = async (service: string, find: () => Promise<Tagged[]>) => {
+  const anywhere = async (service: string, things: AsyncGenerator<Tagged>) => {
+    const found: Tagged[] = [];
     try {
-      return await find();
+      for await (const one of things) found.push(one);
     } catch (error) {
       if (!isDenied(error as Error)) throw error;
       unseen.push({ where: service, error: error as Error });
-      return [];
     }
+    return found;
   };
   const home = regions[0] as string;
   const all = await Promise.all([
     pMap(regions, inRegion, { concurrency: 16 }),
     // Roles belong to no region: they are told with the first.
-    findAnywhere('IAM', () => findRoles(connect(IAMClient, { region: home, maxAttempts }), key, home)),
-    findAnywhere('S3', () => findBuckets((region) => connect(S3Client, { region }), key, home, unseen)),
+    anywhere('IAM', findRoles(connect(IAMClient, { region: home, maxAttempts }), key, home)),
+    anywhere(
+      'S3',
+      findBuckets((region) => connect(S3Client, { region }), key, home, unseen),
+    ),
   ]);
   return { found: all.flat(2).filter((one) => value === undefined || one.value === value), unseen };
 }
@@ -193,7 +205,7 @@ export async function findEnabledRegions(ec2: EC2Client, { signal }: { signal?: 
 }
 
 // ---- command line: leave out when copying ----
-import { connect, print, recipe } from '../../shared/cli.ts';
+import { connect, print, progress, recipe } from '../../shared/cli.ts';
 
 recipe(import.meta, (command) =>
   command
@@ -203,7 +215,7 @@ recipe(import.meta, (command) =>
     .action(async ({ key, value, allRegions }) => {
       const here = connect(EC2Client);
       const regions = allRegions ? await findEnabledRegions(here) : [await here.config.region()];
-      const { found, unseen } = await findTagged(connect, { key, value, regions });
+      const { found, unseen } = await findTagged(connect, { key, value, regions, onProgress: progress });
       print(found);
       refuseUnseen(unseen);
     }),

@@ -82,6 +82,8 @@ test('a service that may not be looked at is an error that names it and the perm
   const faults = [{ operation: 'ec2:DescribeVolumes', error: { name: 'UnauthorizedOperation' } }];
   const result = await run(`npx tsx ${file} --local`, { faults });
   expect(result).toMatchObject({ code: 1, stdout: expect.stringContaining('s3://paws-example') });
+  // What was found before is listed, too.
+  expect(result.stdout).toMatch(/^i-\w+ +us-east-1 /m);
   expect(result.stderr).toContain('could not look at EC2 in us-east-1: us-east-1: ');
   expect(result.stderr).toContain('The permission ec2:DescribeVolumes is missing');
 });
@@ -97,8 +99,11 @@ test('where some regions may not be looked at, the others are, and those are nam
     client.middlewareStack.add(deny as never, { step: 'initialize' });
     return client;
   };
-  const look = (...regions: string[]) => findTagged(connect as never, { key: 'project', regions });
+  const told: string[] = [];
+  const onProgress = (text: string) => told.push(text);
+  const look = (...regions: string[]) => findTagged(connect as never, { key: 'project', regions, onProgress });
   const { found, unseen } = await look('eu-west-1', 'us-east-1', 'eu-north-1');
+  expect(told).toEqual([1, 2, 3].map((number) => `${number} of 3 regions looked at`));
   expect(found).toEqual((await look('us-east-1')).found);
   expect(unseen.map(({ where }) => where).sort()).toEqual(['eu-north-1', 'eu-west-1']);
   expect(() => refuseUnseen(unseen)).toThrow(
