@@ -22,7 +22,7 @@ export interface ClientFault {
 
 /** The status that such an error comes with, as far as it matters: whether it may pass. */
 export function statusOf(error: string): number {
-  return /Internal|Unavailable|SlowDown/.test(error) ? 503 : 400;
+  return /Internal|Unavailable|SlowDown|Insufficient/.test(error) ? 503 : 400;
 }
 
 /**

@@ -87,7 +87,7 @@ import {
 import { SSMClient } from '@aws-sdk/client-ssm';
 import { type Made, undo } from '../../shared/undo.ts';
 import { waitFor } from '../../shared/wait.ts';
-import { tryAgain } from '../s3/13-helpers/try-again.ts';
+import { whileRefused } from './01-helpers/while-refused.ts';
 import { createKeyPair } from './16-create-key-pair.ts';
 import { allowSsh, findDefaultVpc } from './17-allow-ssh.ts';
 import { findImage } from './18-find-image.ts';
@@ -184,7 +184,8 @@ export async function launchInstance(
     if (group.created) {
       const remove = () => ec2.send(new DeleteSecurityGroupCommand({ GroupId }));
       // The network interface of an instance that has just gone may hold it for a minute more.
-      made.push({ id: GroupId, remove: () => tryAgain(remove, { tries: 8, passing: ['DependencyViolation'] }) });
+      const held = { names: ['DependencyViolation'], tries: 12, seconds: 5 };
+      made.push({ id: GroupId, remove: () => whileRefused(remove, held) });
     } else if (ruleId) {
       const rule = { GroupId, SecurityGroupRuleIds: [ruleId] };
       made.push({ id: ruleId, remove: () => ec2.send(new RevokeSecurityGroupIngressCommand(rule)) });
@@ -215,9 +216,9 @@ export async function launchInstance(
       TagSpecifications: Tags.length > 0 ? tagged.map((ResourceType) => ({ ResourceType, Tags })) : undefined,
     });
     // What was made this moment may be unknown to the part of EC2 that launches.
-    const passing = ['InvalidKeyPair.NotFound', 'InvalidGroup.NotFound', 'InvalidSecurityGroupID.NotFound'];
-    // Not aborted by the signal: an instance whose id nobody hears could not be removed.
-    const { Instances = [] } = await tryAgain(() => ec2.send(launch), { tries: 5, passing });
+    const names = ['InvalidKeyPair.NotFound', 'InvalidGroup.NotFound', 'InvalidSecurityGroupID.NotFound'];
+    // No call is aborted by the signal: an instance whose id nobody hears could not be removed.
+    const { Instances = [] } = await whileRefused(() => ec2.send(launch), { names, signal });
     const instanceId = Instances[0]?.InstanceId as string;
     made.push({ id: instanceId, remove: () => terminateInstance(ec2, { instanceId, isNew: true, onProgress }) });
 

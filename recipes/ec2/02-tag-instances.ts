@@ -16,8 +16,8 @@
  * Keys and values are case-sensitive: `Name` is the one that the console shows, `name` isn't. A key has up to 128
  * characters, a value 256, and a resource 50 tags. Keys that begin with `aws:` are AWS's own: they don't count, and you
  * can't change them. Everybody who may describe an instance reads its tags, so keep secrets out. IAM policies may look
- * at tags: changing one can give or take permissions. Instances that show their tags in their metadata take no keys with
- * a space or `/`.
+ * at tags: changing one can give or take permissions. Instances that show their tags in their metadata take only keys of
+ * the letters a to z and A to Z, digits and `+-=.,_:@`.
  *
  * Finding takes `*` for any characters and `?` for one or none, unless a backslash is before it. DescribeInstances has
  * filters for a key and for the value of a known key (`tag:stage`), but none for a value under any key. DescribeTags
@@ -116,7 +116,7 @@ export async function tagInstances(
     const { Reservations = [] } = await ec2.send(new DescribeInstancesCommand({ InstanceIds }), options);
     for (const instance of Reservations.flatMap(({ Instances = [] }) => Instances)) {
       found.add(instance.InstanceId as string);
-      const odd = Object.keys(set).find((key) => /[ /]|^(\.|\.\.|_index)$/.test(key));
+      const odd = Object.keys(set).find((key) => !/^(?!(\.\.?|_index)$)[\w+=.,:@-]*$/.test(key));
       if (odd && instance.MetadataOptions?.InstanceMetadataTags === 'enabled')
         throw new RangeError(`${instance.InstanceId} shows its tags in its metadata, where "${odd}" can be no key`);
       if (!attached) continue;

@@ -53,7 +53,6 @@
  * @see https://docs.aws.amazon.com/vpc/latest/userguide/vpc-eip-overview.html
  * @see https://aws.amazon.com/vpc/pricing/
  */
-import { setTimeout } from 'node:timers/promises';
 import {
   AllocateAddressCommand,
   AssociateAddressCommand,
@@ -64,6 +63,7 @@ import {
   ReleaseAddressCommand,
 } from '@aws-sdk/client-ec2';
 import { type Made, undo } from '../../shared/undo.ts';
+import { whileRefused } from './01-helpers/while-refused.ts';
 
 export interface ElasticIp {
   allocationId: string;
@@ -141,6 +141,8 @@ export async function elasticIp(
   signal?.throwIfAborted();
 
   const made: Made[] = [];
+  // A new address is not known at once everywhere in EC2.
+  const names = ['InvalidAllocationID.NotFound'];
   try {
     let ip: Pick<ElasticIp, 'allocationId' | 'address'> | null = chosen;
     if (!ip) {
@@ -151,7 +153,7 @@ export async function elasticIp(
         new AllocateAddressCommand({ Domain: 'vpc', TagSpecifications }),
       );
       const id = AllocationId as string;
-      made.push({ id, remove: () => onceKnown(() => releaseIp(ec2, { allocationId: id })) });
+      made.push({ id, remove: () => whileRefused(() => releaseIp(ec2, { allocationId: id }), { names }) });
       ip = { allocationId: id, address: PublicIp as string };
       signal?.throwIfAborted();
     }
@@ -159,7 +161,7 @@ export async function elasticIp(
     // Not aborted by the signal either: where the address is would be unknown then.
     const associate = () =>
       ec2.send(new AssociateAddressCommand({ ...target, AllowReassociation: allowReassociation }));
-    await (chosen ? associate() : onceKnown(associate, signal));
+    await (chosen ? associate() : whileRefused(associate, { names, signal }));
     return {
       instanceId,
       allocationId: ip.allocationId,
@@ -170,19 +172,6 @@ export async function elasticIp(
     };
   } catch (error) {
     throw await undo(made, error);
-  }
-}
-
-/** Tries again for some seconds, since a new address is not known at once everywhere in EC2. */
-async function onceKnown(work: () => Promise<unknown>, signal?: AbortSignal): Promise<void> {
-  for (let tries = 1; ; tries++) {
-    try {
-      await work();
-      return;
-    } catch (error) {
-      if ((error as Error).name !== 'InvalidAllocationID.NotFound' || tries === 10) throw error;
-      await setTimeout(2000, undefined, { signal });
-    }
   }
 }
 

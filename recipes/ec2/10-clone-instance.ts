@@ -18,9 +18,9 @@
  * same moment on all volumes, back up the instance first (2.8). A volume that has no snapshot is an error, unless you do
  * without data volumes. First reads are slow, since the data still has to come from S3. All volumes are encrypted.
  *
- * User data runs again on the clone's first start; if it shuts the machine down, the clone is kept. The clone does what
- * its original does: it takes jobs from the same queue, sends the same mails, registers under the same name. Think of
- * it before, or clone into another network.
+ * User data runs again on the clone's first start; if it shuts the machine down, the clone is kept, unless its shutdown
+ * behavior is `terminate`. The clone does what its original does: it takes jobs from the same queue, sends the same
+ * mails, registers under the same name. Think of it before, or clone into another network.
  *
  * Nothing is launched unless all can be read and found. If a later step fails, or you press Ctrl-C, the clone is
  * terminated, with its volumes: they are set to stay, where the original's do, only at the very end.
@@ -87,7 +87,7 @@ export interface ClonedInstance {
   originalId: string;
   imageId: string;
   instanceType: string;
-  /** `running`, or another if it has shut itself down. */
+  /** `running`; `stopping` or `stopped` if it has shut itself down. */
   state: string;
   /** Public IPv4 address; null if it got none. */
   address: string | null;

@@ -244,7 +244,7 @@ import { connect, interrupted, json, local, print, progress, recipe } from '../.
 
 recipe(import.meta, (command) =>
   command
-    .option('--profiles <names>', 'profiles of ~/.aws, one for each account, such as dev,prod')
+    .option('--profiles <names>', 'profiles of ~/.aws, each an account, asked in its own region: dev,prod')
     .option('--regions <names>', 'such as eu-west-1,us-east-1 (default: all that the account has enabled)')
     .option('--state <states>', 'such as running,stopped', 'running')
     .option('--tag <key=value>', 'only instances with this tag; with a key alone, of any value')

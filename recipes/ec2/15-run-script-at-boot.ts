@@ -71,7 +71,7 @@ import { maximum } from './30-make-user-data.ts';
 export interface BootedInstance {
   instanceId: string;
   imageId: string;
-  /** `running`; `stopping` or `stopped` if it has shut itself down. */
+  /** `running`; `stopping` or `stopped` if it has shut itself down before its status check was passed. */
   state: string;
   /** Size of the user data, in bytes. */
   userDataSize: number;
@@ -160,7 +160,8 @@ export async function runScriptAtBoot(
     const instanceId = await launch(ec2, input, { seconds: profileSeconds, signal, onProgress });
     made.push({ id: instanceId, remove: () => terminateInstance(ec2, { instanceId, isNew: true, onProgress }) });
     const state = await waitUntilUp(ec2, { instanceId, instanceType, signal, onProgress });
-    const said = await listen(ec2, { instanceId, seconds, signal, onProgress });
+    // A machine that is off says no more.
+    const said = await listen(ec2, { instanceId, seconds: state === 'running' ? seconds : 0, signal, onProgress });
     return { instanceId, imageId, state, userDataSize: userData.length, ...said };
   } catch (error) {
     throw await undo(made, error, { onProgress });

@@ -68,6 +68,7 @@ import {
   DescribeInstanceTypesCommand,
   EC2Client,
   type Instance,
+  type InstanceStateName,
   RebootInstancesCommand,
   StartInstancesCommand,
   StopInstancesCommand,
@@ -138,10 +139,9 @@ export async function changeState(
   const started = () => waitUntilStarted(ec2, { instanceId, seconds: 900, signal, onProgress });
   const stopped = () => {
     // Shutdown scripts, and saving much memory, may take long.
-    const stop = { until: `${instanceId} is stopped`, seconds: 900, signal, onProgress };
-    // By a filter: `pending`, as a late answer may tell of one that has just started, would end the waiter.
-    const Filters = [{ Name: 'instance-state-name', Values: ['stopped', 'terminated'] }];
-    return waitFor(waitUntilInstanceStopped, ec2, { InstanceIds, Filters }, stop);
+    const onAnswer = hideAtFirst({ pending: 'stopping' });
+    const stop = { until: `${instanceId} is stopped`, seconds: 900, signal, onProgress, onAnswer };
+    return waitFor(waitUntilInstanceStopped, ec2, { InstanceIds }, stop);
   };
   // Between two states EC2 refuses to go to a third.
   if (stateBefore === 'pending') await started();
@@ -201,21 +201,30 @@ export async function waitUntilStarted(
 ): Promise<Instance> {
   // The SDK's waiter takes `stopped` for 'not yet', as it is before the start. After `pending` it means a failure.
   const failure = new AbortController();
+  const hide = hideAtFirst({ stopping: 'stopped' });
   let wasPending = false;
-  const onAnswer = ({ Reservations }: DescribeInstancesCommandOutput) => {
-    const { State = {}, StateReason, StateTransitionReason } = Reservations?.[0]?.Instances?.[0] ?? {};
-    wasPending ||= State.Name === 'pending';
-    // A late answer of before the start, which would end the waiter.
-    if (!wasPending && State.Name === 'stopping') State.Name = 'stopped';
+  const onAnswer = (answer: DescribeInstancesCommandOutput) => {
+    const { State, StateReason, StateTransitionReason } = answer.Reservations?.[0]?.Instances?.[0] ?? {};
+    wasPending ||= State?.Name === 'pending';
     // Somebody's stop is none: a late answer can still be of the one before this start.
     const isStop = /^Client\.UserInitiated/.test(`${StateReason?.Code}`);
-    if (!wasPending || !/^stop/.test(`${State.Name}`) || isStop) return;
+    if (isStop && !wasPending) hide(answer);
+    if (!wasPending || !/^stop/.test(`${State?.Name}`) || isStop) return;
     failure.abort(new Error(`${instanceId} is stopped again: ${StateReason?.Message || StateTransitionReason}`));
   };
   const either = AbortSignal.any([failure.signal, ...(signal ? [signal] : [])]);
   const running = { until: `${instanceId} is running`, ...wait, signal: either, onAnswer };
   const answer = await waitFor(waitUntilInstanceRunning, ec2, { InstanceIds: [instanceId] }, running);
   return answer.Reservations?.[0]?.Instances?.[0] as Instance;
+}
+
+/** For a minute, an answer may be late, and of a state before, which would end the waiter: it is taken for another. */
+function hideAtFirst(states: Partial<Record<string, InstanceStateName>>) {
+  const end = Date.now() + 60_000;
+  return ({ Reservations }: DescribeInstancesCommandOutput): void => {
+    const { State } = Reservations?.[0]?.Instances?.[0] ?? {};
+    if (State && Date.now() < end) State.Name = states[`${State.Name}`] ?? State.Name;
+  };
 }
 
 /**

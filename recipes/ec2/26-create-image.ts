@@ -114,14 +114,15 @@ export async function createImage(
   if (!/^[\w()[\] ./'@-]{3,128}$/.test(name)) {
     throw new RangeError(`the name of an image has 3 to 128 letters, digits and ( ) [ ] . / - ' @ _, not "${name}"`);
   }
-  const { Reservations } = await ec2.send(new DescribeInstancesCommand({ InstanceIds: [instanceId] }));
+  signal?.throwIfAborted();
+  const describe = new DescribeInstancesCommand({ InstanceIds: [instanceId] });
+  const { Reservations } = await ec2.send(describe, { abortSignal: signal });
   const { State, StateReason } = Reservations?.[0]?.Instances?.[0] ?? {};
   if (State?.Name === 'stopped' && StateReason?.Code === 'Client.UserInitiatedHibernate') {
     throw new Error(
       `${instanceId} is hibernated, and what is launched from its image may be out of reach: start it first`,
     );
   }
-  signal?.throwIfAborted();
   const Tags = Object.entries(tags).map(([Key, Value]) => ({ Key, Value }));
   // Not aborted by the signal: an image whose id nobody hears would be there, and cost.
   const { ImageId } = await ec2.send(

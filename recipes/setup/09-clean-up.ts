@@ -95,8 +95,8 @@
  * @see https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_TerminateInstances.html
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteBucket.html
  */
-import { setTimeout } from 'node:timers/promises';
 import pMap from 'p-map';
+import { whileRefused } from '../ec2/01-helpers/while-refused.ts';
 import type { Connect } from './14-find-tagged.ts';
 import { deleteResource, kindOf, kinds, type Resource } from './16-delete-resource.ts';
 
@@ -164,14 +164,9 @@ export async function cleanUp(
   async function onceFree(resource: Resource & { kind: string }) {
     const { region } = resource;
     const hasHeld = outcomes.some((one) => one.kind === 'instance' && one.region === region && !one.problem);
-    for (let tries = resource.kind === 'security group' && hasHeld ? 12 : 1; ; tries--) {
-      try {
-        return await deleteResource(connect, { ...resource, signal });
-      } catch (error) {
-        if ((error as Error).name !== 'DependencyViolation' || tries === 1) throw error;
-        await setTimeout(5000, undefined, { signal });
-      }
-    }
+    const tries = resource.kind === 'security group' && hasHeld ? 12 : 1;
+    const remove = () => deleteResource(connect, { ...resource, signal });
+    return whileRefused(remove, { names: ['DependencyViolation'], tries, seconds: 5, signal });
   }
 }
 

@@ -228,6 +228,21 @@ test('what EC2 does not know everywhere yet is asked for again by one token, and
   expect(new Set(tokens).size).toBe(1);
   expect(tokens[0]).toMatch(/^[\da-f-]{36}$/);
   expect(await leftovers(own)).toEqual([]);
+
+  // A lack of capacity is no such thing, though EC2 calls it an error of its own.
+  const full = withFaults(ec2(), { operation: 'RunInstances', error: 'InsufficientInstanceCapacity' });
+  const refused = launchInstance(full.client, new SSMClient(settingsOf(own)), options);
+  await expect(refused).rejects.toThrow(/^InsufficientInstanceCapacity$/);
+  expect(full.sent.filter((name) => name === 'RunInstances')).toHaveLength(1);
+
+  // Ctrl-C between two tries launches nothing.
+  const stop = new AbortController();
+  const unknown = { operation: 'RunInstances', error: 'InvalidKeyPair.NotFound' };
+  const young = withFaults(ec2(), unknown);
+  setTimeout(() => stop.abort(new Error('enough')), 1000);
+  const launching = launchInstance(young.client, new SSMClient(settingsOf(own)), { ...options, signal: stop.signal });
+  await expect(launching).rejects.toThrow(/^enough$/);
+  expect(young.sent.filter((name) => name === 'RunInstances').length).toBeLessThan(3);
 });
 
 test('a key that EC2 was given in this run is taken back, and the file stays', async () => {

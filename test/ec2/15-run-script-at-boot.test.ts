@@ -178,18 +178,27 @@ describe('when a step fails, the instance is gone', () => {
 });
 
 test.each(['stopping', 'stopped'])('an instance that shut itself down and is %s is kept', async (Name) => {
-  let calls = 0;
   const { client, asked } = faulty({
-    // Caught before it was seen running, or after.
-    DescribeInstances: () => (++calls < 2 ? { Reservations: [{ Instances: [{ State: { Name } }] }] } : undefined),
+    DescribeInstances: () => ({ Reservations: [{ Instances: [{ State: { Name } }] }] }),
     DescribeInstanceStatus: () => ({
       InstanceStatuses: [{ InstanceState: { Name }, InstanceStatus: { Status: 'not-applicable' } }],
     }),
   });
-  const result = await runScriptAtBoot(client, ssm, quick);
+  // Nothing more is to be heard of it.
+  const result = await runScriptAtBoot(client, ssm, { ...quick, seconds: 300 });
   expect(result.state).toBe(Name);
   expect(asked).not.toContain('TerminateInstances');
   await terminateInstance(ec2(), { instanceId: result.instanceId });
+  expect(await leftovers(own)).toEqual([]);
+});
+
+test.each(['shutting-down', 'terminated'])('an instance that is %s before its check is an error', async (Name) => {
+  const { client } = faulty({
+    DescribeInstanceStatus: () => ({
+      InstanceStatuses: [{ InstanceState: { Name }, InstanceStatus: { Status: 'not-applicable' } }],
+    }),
+  });
+  await expect(runScriptAtBoot(client, ssm, quick)).rejects.toThrow(new RegExp(`^i-\\w+ is ${Name}$`));
   expect(await leftovers(own)).toEqual([]);
 });
 

@@ -4,13 +4,14 @@ import {
   AssociateAddressCommand,
   DescribeInstancesCommand,
   type EC2Client,
+  type InstanceStateName,
   ModifyInstanceAttributeCommand,
   ReleaseAddressCommand,
   RunInstancesCommand,
   StopInstancesCommand,
   TerminateInstancesCommand,
 } from '@aws-sdk/client-ec2';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { type Action, changeState, findLosses } from '../../recipes/ec2/20-change-state.ts';
 import { withFaults } from '../faults.ts';
 import { testRecipe } from '../harness.ts';
@@ -127,33 +128,42 @@ test('a start that EC2 takes back ends at once, with its reason (states answered
 
 test('answers that are late, of a state before, do not end a wait (states answered by the test)', async () => {
   const instanceId = await launch();
-  // The filter hides it; LocalStack stops at once.
-  const inputs: object[] = [];
-  const client = ec2();
-  client.middlewareStack.add(
-    (next, { commandName }) =>
-      (args) => {
-        if (commandName === 'DescribeInstancesCommand') inputs.push(args.input);
-        return next(args);
-      },
-    { step: 'initialize' },
+  const answers = (StateReason: object, ...states: InstanceStateName[]) =>
+    states.map((Name) => ({
+      ...{ operation: 'DescribeInstances', times: 1 },
+      output: { Reservations: [{ Instances: [{ State: { Name }, StateReason }] }] },
+    }));
+  const change = (action: Action, reason: object, ...states: InstanceStateName[]) =>
+    changeState(withFaults(ec2(), ...answers(reason, ...states)).client, { instanceId, action });
+  const user = { Code: 'Client.UserInitiatedShutdown', Message: 'User initiated' };
+  const failed = { Code: 'Client.InternalError', Message: 'Client.InternalError: Client error on launch' };
+
+  expect(await change('stop', {}, 'running', 'pending')).toMatchObject({ state: 'stopped' });
+  expect(await change('start', user, 'stopped', 'stopping', 'stopping', 'pending')).toMatchObject({ state: 'running' });
+
+  // What is no late answer ends it at once.
+  const gone = change('stop', {}, 'running', 'terminated');
+  await expect(gone).rejects.toThrow('is stopped: that will not come any more');
+  await ec2().send(new StopInstancesCommand({ InstanceIds: [instanceId] }));
+  const taken = change('start', failed, 'stopped', 'stopped', 'stopping');
+  await expect(taken).rejects.toThrow(`is running: that will not come any more ${failed.Message}`);
+  const reversed = change('start', user, 'stopped', 'pending', 'stopping');
+  await expect(reversed).rejects.toThrow('is running: that will not come any more User initiated');
+});
+
+test('after a minute no answer is taken for a late one', async () => {
+  const instanceId = await launch();
+  let passed = 0;
+  const { now } = Date;
+  const clock = vi.spyOn(Date, 'now').mockImplementation(() => now() + passed);
+  onTestFinished(() => clock.mockRestore());
+  const state = (Name: InstanceStateName) => ({ Reservations: [{ Instances: [{ State: { Name } }] }] });
+  const { client } = withFaults(
+    ec2(),
+    { operation: 'DescribeInstances', output: state('running'), times: 1 },
+    { operation: 'DescribeInstances', output: state('pending'), times: 1, answered: () => (passed = 61_000) },
   );
-  await changeState(client, { instanceId, action: 'stop' });
-  const Filters = [{ Name: 'instance-state-name', Values: ['stopped', 'terminated'] }];
-  expect(inputs).toContainEqual({ InstanceIds: [instanceId], Filters });
-
-  const late = ['stopped', 'stopping', 'stopping', 'pending'].map((Name) => ({
-    ...{ operation: 'DescribeInstances', times: 1 },
-    output: { Reservations: [{ Instances: [{ State: { Name } }] }] },
-  }));
-  const started = changeState(withFaults(ec2(), ...late).client, { instanceId, action: 'start' });
-  expect(await started).toMatchObject({ state: 'running' });
-
-  const gone = ['running', 'terminated'].map((Name) => ({
-    ...{ operation: 'DescribeInstances', times: 1 },
-    output: { Reservations: [{ Instances: [{ State: { Name } }] }] },
-  }));
-  const stopped = changeState(withFaults(ec2(), ...gone).client, { instanceId, action: 'stop' });
+  const stopped = changeState(client, { instanceId, action: 'stop' });
   await expect(stopped).rejects.toThrow('is stopped: that will not come any more');
 });
 

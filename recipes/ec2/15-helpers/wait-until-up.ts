@@ -17,8 +17,9 @@ import { waitFor } from '../../../shared/wait.ts';
  * @param options.instanceType - Its type: bare metal takes longer.
  * @param options.signal - Aborts the wait.
  * @param options.onProgress - Called each second with a text for people.
- * @returns Its state: `running`, or another if it has shut itself down, such as `stopped`.
- * @throws Error with EC2's reason when the launch fails; TimeoutError after 10 minutes, on bare metal after 30.
+ * @returns Its state: `running`; `stopping` or `stopped` if it has shut itself down.
+ * @throws Error when it is terminated: with EC2's reason if the launch fails, or by its own shutdown if that is to
+ *   terminate it; TimeoutError after 10 minutes, on bare metal after 30.
  * @see https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/monitoring-system-instance-status-check.html
  *
  * @example
@@ -31,7 +32,8 @@ export async function waitUntilUp(
   {
     instanceId,
     instanceType,
-    ...wait
+    signal,
+    onProgress,
   }: { instanceId: string; instanceType: string; signal?: AbortSignal; onProgress?: (text: string) => void },
 ): Promise<string> {
   const InstanceIds = [instanceId];
@@ -40,18 +42,29 @@ export async function waitUntilUp(
     const { State = {} } = Reservations?.[0]?.Instances?.[0] ?? {};
     if (/^stop/.test(`${State.Name}`)) State.Name = 'running';
   };
-  const running = { until: `${instanceId} is running`, ...wait, onAnswer: onInstance };
+  const running = { until: `${instanceId} is running`, signal, onProgress, onAnswer: onInstance };
   await waitFor(waitUntilInstanceRunning, ec2, { InstanceIds }, running);
 
   let state = 'running';
+  const end = new AbortController();
   const onStatus = ({ InstanceStatuses = [] }: DescribeInstanceStatusCommandOutput) => {
     for (const one of InstanceStatuses) {
       state = `${one.InstanceState?.Name}`;
-      if (/^(stop|shut|term)/.test(state)) one.InstanceStatus = { Status: 'ok' };
+      if (/^stop/.test(state)) one.InstanceStatus = { Status: 'ok' };
+      if (/^(shutting-down|terminated)$/.test(state)) end.abort(new Error(`${instanceId} is ${state}`));
     }
   };
-  const seconds = /metal/.test(instanceType) ? 1800 : 600;
-  const ready = { until: `${instanceId} has passed its instance status check`, seconds, ...wait, onAnswer: onStatus };
-  await waitFor(waitUntilInstanceStatusOk, ec2, { InstanceIds, IncludeAllInstances: true }, ready);
+  await waitFor(
+    waitUntilInstanceStatusOk,
+    ec2,
+    { InstanceIds, IncludeAllInstances: true },
+    {
+      until: `${instanceId} has passed its instance status check`,
+      seconds: /metal/.test(instanceType) ? 1800 : 600,
+      signal: AbortSignal.any([end.signal, ...(signal ? [signal] : [])]),
+      onProgress,
+      onAnswer: onStatus,
+    },
+  );
   return state;
 }
