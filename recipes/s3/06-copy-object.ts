@@ -31,7 +31,8 @@
  * read (`s3:GetObjectRetention`, `s3:GetObjectLegalHold`) is not shown, and so not kept.
  *
  * The client is of the destination's region, and S3 fetches from any that is on for your account; but not through a
- * VPC endpoint. What the source has can be read only by a client of its region: 3.2 finds it. A KMS key is of one
+ * VPC endpoint. While it copies S3 may say nothing for minutes: with a `socketTimeout` of less, the SDK begins again.
+ * A Requester Pays bucket of another account is not read. What the source has can be read only by a client of its region: 3.2 finds it. A KMS key is of one
  * region: elsewhere name another by `--kms-key-id`. KMS needs `kms:Decrypt` for both keys and `kms:GenerateDataKey` for
  * the copy's. Objects encrypted with a key of your own (SSE-C) are refused. Archived ones (GLACIER, DEEP_ARCHIVE) must
  * be restored first, and their copy goes back to the archive unless `--storage-class` names another. An object with
@@ -198,9 +199,12 @@ export async function copyObject(s3: S3Client, options: CopyOptions): Promise<Co
     const replaced = changes ? { ...headers, MetadataDirective: 'REPLACE' as const } : {};
     const command = new CopyObjectCommand({ ...request, ...replaced });
     const { CopyObjectResult } = await s3.send(command, { abortSignal: signal }).catch((error) => {
-      if (!signal?.aborted) throw error;
-      const message = `${signal.reason?.message ?? signal.reason} s3://${to.bucket}/${to.key} may be copied or not.`;
-      throw Object.assign(new Error(message, { cause: error }), { name: 'AbortError' });
+      // Without a status there was no answer.
+      if (error.$metadata?.httpStatusCode) throw error;
+      const reason = signal?.aborted ? `${signal.reason?.message ?? signal.reason}` : `${error.message};`;
+      const message = `${reason} s3://${to.bucket}/${to.key} may be copied or not.`;
+      const name = signal?.aborted ? 'AbortError' : error.name;
+      throw Object.assign(new Error(message, { cause: error }), { name });
     });
     made = { etag: CopyObjectResult?.ETag, parts: 1 };
   }
@@ -228,6 +232,7 @@ function copySource({ bucket, key, versionId }: ObjectName): string {
 // ---- command line: leave out when copying ----
 import { bytes, connect, interrupted, print, recipe, s3Object, sayUndo, transferred } from '../../shared/cli.ts';
 import { findBucketRegion } from './02-create-bucket-in-region.ts';
+import { patient } from './06-helpers/patient.ts';
 
 recipe(import.meta, (command) =>
   command
@@ -240,7 +245,7 @@ recipe(import.meta, (command) =>
     .option('--no-lock', 'leave retention, legal hold and event hold out')
     .option('--part-size <mebibytes>', 'copy in parts of this size what is larger', (size) => Number(size) * MiB)
     .action(async (from, to, { versionId, metadata, ...options }) => {
-      const [s3, signal] = [connect(S3Client), interrupted()];
+      const [s3, signal] = [connect(S3Client, patient), interrupted()];
       const elsewhere = from.bucket !== to.bucket;
       const source = elsewhere ? connect(S3Client, { region: await findBucketRegion(s3, { ...from, signal }) }) : s3;
       const result = await copyObject(s3, {

@@ -54,8 +54,8 @@
  * @permission s3:PutObjectRetention on arn:aws:s3:::BUCKET/*
  * @permission s3:PutObjectLegalHold on arn:aws:s3:::BUCKET/*
  * @permission s3:AbortMultipartUpload on arn:aws:s3:::BUCKET/*
- * @cost a PUT request, or one for each part of an object over 5 GiB; in STANDARD_IA, ONEZONE_IA and GLACIER_IR what
- *   reading it costs, and the rest of its least days (3.9); in a bucket with versions the storage of one more
+ * @cost a PUT request and one for each annotation, or one for each part of an object over 5 GiB; in STANDARD_IA,
+ *   ONEZONE_IA and GLACIER_IR what reading it costs, and the rest of its least days (3.9); in a bucket with versions the storage of one more
  * @undo nothing
  * @emulator LocalStack ignores IfMatch in a copy: what is sent is compared. It does not count the 2 KB.
  * @book key.copy → CopyObjectCommand
@@ -149,6 +149,7 @@ function withRemoved(change: Change, remove: string[]): Change {
 
 // ---- command line: leave out when copying ----
 import { connect, interrupted, print, recipe, s3Object, transferred } from '../../shared/cli.ts';
+import { patient } from './06-helpers/patient.ts';
 
 recipe(import.meta, (command) =>
   command
@@ -165,6 +166,6 @@ recipe(import.meta, (command) =>
       const metadata = Object.fromEntries(pairs.map((pair) => pair.split(/=(.*)/s, 2)));
       const change = { ...headers, metadata };
       const stoppable = { signal: interrupted(), onProgress: transferred };
-      print(await changeMetadata(connect(S3Client), { bucket, key, change, remove, ...stoppable }));
+      print(await changeMetadata(connect(S3Client, patient), { bucket, key, change, remove, ...stoppable }));
     }),
 );

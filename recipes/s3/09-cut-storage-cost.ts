@@ -110,8 +110,8 @@ export interface ClassChange {
   /** Dollars a month afterwards. */
   monthAfter: number;
   /**
-   * Dollars for the change: one request (not the one for each 256 MiB over 5 GiB), reading, and the rest of the time that
-   * the old class bills at least.
+   * Dollars for the change: one request (not the one for each 256 MiB over 5 GiB, or for each annotation), reading, and
+   * the rest of the time that the old class bills at least.
    */
   once: number;
   /** Days that the new class bills at least. */
@@ -249,6 +249,7 @@ function monthly(size: number, name: CheapClass): number {
 // ---- command line: leave out when copying ----
 import { readFileSync } from 'node:fs';
 import { bytes, confirm, connect, interrupted, print, recipe, s3Object, yes } from '../../shared/cli.ts';
+import { patient } from './06-helpers/patient.ts';
 
 const dollars = (amount: number | null) =>
   amount === null ? '-' : `$${amount.toLocaleString('en', { maximumSignificantDigits: 2 })}`;
@@ -260,8 +261,7 @@ recipe(import.meta, (command) =>
     .option('--file <path>', 'upload this file instead of changing the object')
     .addOption(yes)
     .action(async (object, storageClass, { file }) => {
-      const s3 = connect(S3Client);
-      const body = file === undefined ? undefined : readFileSync(file);
+      const [s3, body] = [connect(S3Client, patient), file === undefined ? undefined : readFileSync(file)];
       const options = { ...object, storageClass, body, signal: interrupted() };
       const estimate = await estimateChange(s3, options);
       const { from, to, once, minDays, monthBefore, monthAfter, oldEtag, oldVersionStays } = estimate;

@@ -114,7 +114,7 @@ export interface UploadedObject {
  * @param options.signal - Stops it; what is stored stays for the next run.
  * @param options.onProgress - Called with the bytes stored, and in all, at first and after each part.
  * @returns What is stored.
- * @throws RangeError when there is no such file, or it, the key or an option is beyond a limit; NoSuchBucket;
+ * @throws RangeError for a directory bucket, when there is no such file, or it or an option is beyond a limit; NoSuchBucket;
  *   BadDigest or InvalidPart when another run replaced parts; Error when file or key changed meanwhile; AbortError.
  *   The message tells when parts are left for the next run.
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
@@ -143,6 +143,8 @@ export async function uploadLargeObject(
   const keyLength = Buffer.byteLength(key);
   if (keyLength < 1 || keyLength > 1024) throw new RangeError(`a key has 1 to 1,024 bytes, not ${keyLength}`);
   if (!(concurrency >= 1)) throw new RangeError(`concurrency is 1 or more, not ${concurrency}`);
+  // It lists uploads by folders only.
+  if (/--xa?-s3$/.test(bucket)) throw new RangeError(`${bucket} is a directory bucket`);
   const [object, stoppable] = [{ Bucket: bucket, Key: key }, { abortSignal: signal }];
   let stored = '';
   const source = await openFile(file);

@@ -255,6 +255,7 @@ export async function copyPrefix(s3: S3Client, options: CopyPrefixOptions): Prom
 // ---- command line: leave out when copying ----
 import { bytes, connect, interrupted, print, progress, recipe, s3Prefix } from '../../shared/cli.ts';
 import { findBucketRegion } from './02-create-bucket-in-region.ts';
+import { patient } from './06-helpers/patient.ts';
 
 recipe(import.meta, (command) =>
   command
@@ -264,7 +265,7 @@ recipe(import.meta, (command) =>
     .option('--dry-run', 'copy nothing, only count')
     .option('--concurrency <number>', 'how many objects to copy at once', Number)
     .action(async (from, to, options) => {
-      const [s3, signal] = [connect(S3Client), interrupted()];
+      const [s3, signal] = [connect(S3Client, patient), interrupted()];
       const elsewhere = from.bucket !== to.bucket;
       const source = elsewhere ? connect(S3Client, { region: await findBucketRegion(s3, { ...from, signal }) }) : s3;
       const result = await copyPrefix(s3, { from, to, source, ...options, signal, onProgress: progress });

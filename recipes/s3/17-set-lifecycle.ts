@@ -174,7 +174,8 @@ export async function findLosses(
 ): Promise<string[]> {
   const wanted = rule && toLifecycleRule(rule);
   const id = rule?.id ?? remove;
-  const was = (await readLifecycle(s3, bucket, signal)).rules.find(({ ID }) => ID === id);
+  const { rules, minimum } = await readLifecycle(s3, bucket, signal);
+  const was = rules.find(({ ID }) => ID === id);
   if (isSame(was, wanted)) return [];
 
   const losses: string[] = [];
@@ -183,6 +184,8 @@ export async function findLosses(
     const off = was.Status === 'Disabled' ? ' that is off' : '';
     losses.push(`${rule ? 'replace' : 'remove'} the rule "${id}"${off} (${objects}: ${actions})`);
   }
+  if (was && !rule && rules.length === 1 && minimum === 'varies_by_storage_class')
+    losses.push('forget, with the last rule, that rules move objects under 128 KB too (varies_by_storage_class)');
   if (!rule || !wanted) return losses;
   const { expireAfter, expireVersionsAfter, abortUploadsAfter } = rule;
   const { Status } = await s3.send(new GetBucketVersioningCommand({ Bucket: bucket }), { abortSignal: signal });

@@ -188,11 +188,12 @@ export async function readAccessLogs(
           report.unreadable++;
           return pMapSkip;
         }
-        // An answer of S3's that it can't be read was tried again by the SDK. This is for connections that break.
-        if ((error as { $metadata?: { httpStatusCode?: number } }).$metadata?.httpStatusCode || attempt === 5) {
+        // Connections break, and S3 may be too busy for longer than the SDK's own tries last.
+        const { httpStatusCode: status = 0 } = (error as { $metadata?: { httpStatusCode?: number } }).$metadata ?? {};
+        if ((status > 0 && status < 500) || attempt === 5) {
           throw Object.assign(error as Error, { message: `${(error as Error).message} (reading ${key})` });
         }
-        await sleep(100 * 2 ** attempt, undefined, { signal });
+        await sleep((status ? 1000 : 100) * 2 ** attempt, undefined, { signal });
       }
     }
     report.files++;

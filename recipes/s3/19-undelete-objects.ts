@@ -32,8 +32,9 @@
  *
  * Removing a marker takes `s3:DeleteObjectVersion`; where MFA delete is on, S3 refuses the whole call, and nothing
  * comes back. From `s3:GetObject` on, the permissions are for copies. A copy with tags needs `s3:PutObjectTagging` too,
- * and one with annotations or a KMS key what 3.6 says. Archived objects are not copied but reported; once they are
- * restored from there their copies are `STANDARD`. After a thousand failures it ends.
+ * and one with annotations or a KMS key what 3.6 says. Archived objects are not copied but reported, and a dry run
+ * counts them as copies; once they are restored from there their copies are `STANDARD`. After a thousand other failures
+ * it ends.
  *
  * Where versioning is suspended, all new markers have the id `null`: stop writers first, as what they write to the
  * same key at that moment has that id, too, and would be deleted in the marker's place. With a time, a suspended bucket
@@ -74,6 +75,7 @@ import pLimit from 'p-limit';
 import pMap from 'p-map';
 import { copyObject } from './06-copy-object.ts';
 import { readObject } from './06-helpers/properties.ts';
+import { tryAgain } from './13-helpers/try-again.ts';
 import { byKey, type Deleted, type Overwritten, plan } from './19-helpers/plan.ts';
 import { listVersions, type ObjectVersion, readableClass } from './29-restore-version.ts';
 
@@ -100,7 +102,7 @@ export interface UndeletedObjects {
 
 /** What is copied by one call at most, in bytes. */
 const largest = 5 * 2 ** 30;
-/** More failures than this are no accident of single objects: it ends then. */
+/** More failures than this are no accident of single objects: it ends then. Nor are more listed. */
 const mostFailures = 1000;
 
 /**
@@ -145,9 +147,13 @@ export async function undeleteObjects(
   const stoppable = { abortSignal: signal };
   const result = { bucket, prefix, undeleted: 0, copied: 0, created: 0, failed: 0, failures: [] as Failure[] };
   const summary = () => `${result.undeleted} undeleted, ${result.copied} copied, ${result.failed} failed`;
+  let failed = 0;
   const fail = (key: string, code: string, message: string) => {
-    result.failures.push({ key, code, message });
-    if (++result.failed === mostFailures) throw new Error(`too many failures, the last one ${code}: ${message}`);
+    result.failed++;
+    if (result.failures.length < mostFailures) result.failures.push({ key, code, message });
+    // The next run would meet the same archived objects first, and never come to the others.
+    if (/^(InvalidObjectState|ObjectNotInActiveTierError)$/.test(code)) return;
+    if (++failed === mostFailures) throw new Error(`too many failures, the last one ${code}: ${message}`);
   };
 
   const { Status } = await s3.send(new GetBucketVersioningCommand({ Bucket: bucket }), stoppable);
@@ -204,7 +210,9 @@ export async function undeleteObjects(
     for (let at = 0; at < together.length && !dryRun; at += 1000) {
       const Objects = together.slice(at, at + 1000).map(({ key, versionId }) => ({ Key: key, VersionId: versionId }));
       const input = { Bucket: bucket, Delete: { Quiet: true, Objects } };
-      const { Errors = [] } = await s3.send(new DeleteObjectsCommand(input), stoppable);
+      // Whole calls are slowed down, too, for longer than the SDK's own tries last.
+      const send = () => s3.send(new DeleteObjectsCommand(input), stoppable);
+      const { Errors = [] } = await tryAgain(send, { tries: 8, passing: [], signal });
       for (const { Key = '', VersionId = '', Code = 'Unknown', Message = '' } of Errors) {
         // What may pass gets a call of its own, which the SDK tries again by itself.
         if (/^(InternalError|ServiceUnavailable|SlowDown)$/.test(Code)) alone.push({ key: Key, versionId: VersionId });
@@ -249,6 +257,7 @@ const noXml = /[^\t\n\x20-\uD7FF\uE000-\uFFFD\u{10000}-\u{10FFFF}]/u;
 
 // ---- command line: leave out when copying ----
 import { confirm, connect, interrupted, print, progress, recipe, s3Prefix, yes } from '../../shared/cli.ts';
+import { patient } from './06-helpers/patient.ts';
 
 recipe(import.meta, (command) =>
   command
@@ -260,7 +269,7 @@ recipe(import.meta, (command) =>
       // Without a zone it would mean another time on another machine.
       if (asOf && !/^\d{4}-\d\d-\d\d[T ][\d:.]+(Z|[+-]\d\d:?\d\d)$/i.test(asOf))
         throw new RangeError(`${asOf} is no time with a zone, such as 2026-11-28T09:00:00Z or …+02:00`);
-      const s3 = connect(S3Client);
+      const s3 = connect(S3Client, patient);
       const stoppable = { signal: interrupted(), onProgress: progress };
       const what = { bucket, prefix, asOf: asOf === undefined ? undefined : new Date(asOf), ...stoppable };
       const failures = (all: Failure[]) => all.map(({ key, code }) => `${key}: ${code}`).join(', ') || '-';

@@ -230,31 +230,29 @@ async function inventoryOf(s3: S3Client, { bucket, prefix: key }: Place, bucketA
   };
 }
 
-/** The first ten lines of a job's report: bucket, key, version, status, HTTP status and error code in any order, message. */
+/** Ten failures of a job's report: bucket, key, version, status, HTTP status and error code in any order, message. */
 async function readReport(
   s3: S3Client,
-  { bucket, prefix, signal }: Place & { signal?: AbortSignal },
+  { bucket: Bucket, prefix: Prefix, signal }: Place & { signal?: AbortSignal },
 ): Promise<BatchCopy['examples']> {
   const stoppable = { abortSignal: signal };
-  for await (const { Contents = [] } of paginateListObjectsV2(
-    { client: s3 },
-    { Bucket: bucket, Prefix: prefix },
-    stoppable,
-  )) {
+  const examples: BatchCopy['examples'] = [];
+  for await (const { Contents = [] } of paginateListObjectsV2({ client: s3 }, { Bucket, Prefix }, stoppable)) {
     for (const { Key } of Contents) {
-      // It may have a line for each of a billion objects.
-      const { Body } = await s3.send(new GetObjectCommand({ Bucket: bucket, Key, Range: 'bytes=0-65535' }), stoppable);
-      const lines = ((await Body?.transformToString()) ?? '').split('\n').slice(0, 10);
-      return lines.filter(Boolean).map((line) => {
+      // It may have a line for each of a billion objects, and another file for those that succeeded.
+      const { Body } = await s3.send(new GetObjectCommand({ Bucket, Key, Range: 'bytes=0-65535' }), stoppable);
+      for (const line of ((await Body?.transformToString()) ?? '').split('\n')) {
         // Keys are URL-encoded, so that only the message, at the end, can have a comma in it.
         const values = line.split(',').map((value) => value.replace(/^"|"$/g, ''));
         // AWS's list of the columns has the code before the HTTP status; its examples have them the other way round.
-        const [, key = '', , , one = '', two = '', ...message] = values;
-        return { key: decode(key), code: /^\d*$/.test(one) ? two : one, message: message.join(',') };
-      });
+        const [, key = '', , status, one = '', two = '', ...message] = values;
+        if (status !== 'failed') continue;
+        examples.push({ key: decode(key), code: /^\d*$/.test(one) ? two : one, message: message.join(',') });
+        if (examples.length === 10) return examples;
+      }
     }
   }
-  return [];
+  return examples;
 }
 
 /** A key as it is: only to be shown, so one that is not encoded after all is no reason to fail. */

@@ -215,6 +215,7 @@ function* merge(versions: ObjectVersion[], markers: ObjectVersion[]): Generator<
 
 // ---- command line: leave out when copying ----
 import { bytes, connect, interrupted, print, recipe, s3Object } from '../../shared/cli.ts';
+import { patient } from './06-helpers/patient.ts';
 
 recipe(import.meta, (command) =>
   command
@@ -222,7 +223,7 @@ recipe(import.meta, (command) =>
     .option('--version-id <id>', 'restore this version')
     .option('--previous', 'restore the newest version that is not the current one')
     .action(async ({ bucket, key }, { versionId, previous }) => {
-      const [s3, signal] = [connect(S3Client), interrupted()];
+      const [s3, signal] = [connect(S3Client, patient), interrupted()];
       if (versionId !== undefined || previous) {
         print(await restoreVersion(s3, { bucket, key, versionId, signal }));
         return;

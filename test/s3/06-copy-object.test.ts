@@ -16,11 +16,13 @@ import {
 import pMap from 'p-map';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { type CopyOptions, copyObject } from '../../recipes/s3/06-copy-object.ts';
+import { patient } from '../../recipes/s3/06-helpers/patient.ts';
 import { withFaults } from '../faults.ts';
 import { settingsOf, testRecipe } from '../harness.ts';
 import { oddKeys } from '../odd-keys.ts';
 import { keysOf } from '../program.ts';
 import { startProxy } from '../proxy.ts';
+import { listRecipes } from '../run.ts';
 import { startVersitygw, versitygw } from '../versitygw.ts';
 
 const { bucket: own, run, file, s3, account } = testRecipe(import.meta);
@@ -385,6 +387,17 @@ test('parts are copied several at once, each only if the source is still the sam
   expect(parts.map(({ headers }) => headers['x-amz-copy-source-if-match'])).toEqual([ETag, ETag, ETag, ETag]);
 });
 
+test('what S3 is too busy for after the tries of the SDK costs no parts', async () => {
+  const { client: one, sent } = withFaults(
+    s3(),
+    { operation: 'UploadPartCopy', error: 'SlowDown', times: 1 },
+    { operation: 'CompleteMultipartUpload', error: 'InternalError', times: 1 },
+  );
+  expect(await copy('large', { partSize }, one)).toMatchObject({ parts: 3, checksum: 'CRC32' });
+  expect(sent.filter((name) => name === 'CompleteMultipartUpload')).toHaveLength(2);
+  expect(sent).not.toContain('AbortMultipartUpload');
+});
+
 test('a part that fails stops the others before the upload is aborted', async () => {
   const proxy = await startProxy(({ operation, query }) => {
     if (operation !== 'UploadPartCopy') return null;
@@ -434,14 +447,21 @@ test('Ctrl-C while the upload is begun leaves none', async () => {
 test('an upload that cannot be aborted is named', async () => {
   const { client: one } = withFaults(
     s3(),
-    { operation: 'UploadPartCopy', error: 'InternalError' },
+    { operation: 'UploadPartCopy', error: 'InvalidRequest' },
     { operation: 'AbortMultipartUpload', error: 'AccessDenied' },
   );
   const to = { bucket: plain, key: 'left over' };
   await expect(copy('large', { to, partSize }, one)).rejects.toMatchObject({
-    name: 'InternalError',
+    name: 'InvalidRequest',
     message: expect.stringMatching(`left are the unfinished upload \\S+ of s3://${plain}/left over`),
   });
+});
+
+test('the commands that copy wait for S3 longer than for an answer elsewhere', () => {
+  expect(patient.requestHandler.socketTimeout).toBeGreaterThan(300_000);
+  const copying = listRecipes().filter(({ source }) => /\bcopyObject\(/.test(source));
+  expect(copying.length).toBeGreaterThan(5);
+  for (const { source, number } of copying) expect(source, number).toContain('connect(S3Client, patient)');
 });
 
 test('Ctrl-C during the one call says that the copy may be there or not', async () => {
@@ -455,6 +475,11 @@ test('Ctrl-C during the one call says that the copy may be there or not', async 
     name: 'AbortError',
     message: `Interrupted. s3://${plain}/large may be copied or not.`,
   });
+});
+
+test('an answer that does not come says so, too', async () => {
+  const proxy = await startProxy(({ operation }) => (operation === 'CopyObject' ? 'lose' : null));
+  await expect(copy('large', {}, through(proxy.url))).rejects.toThrow(`; s3://${plain}/large may be copied or not.`);
 });
 
 test('a lost answer to the end of the upload is settled by a look at the object', async () => {

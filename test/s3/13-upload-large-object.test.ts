@@ -23,6 +23,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
 import { base64, combineCrc32 } from '../../recipes/s3/13-helpers/crc32.ts';
 import { openFile } from '../../recipes/s3/13-helpers/source-file.ts';
+import { tryAgain } from '../../recipes/s3/13-helpers/try-again.ts';
 import { choosePartSize, listParts, uploadParts } from '../../recipes/s3/13-helpers/upload-parts.ts';
 import { abortUploads, uploadLargeObject } from '../../recipes/s3/13-upload-large-object.ts';
 import { withFaults } from '../faults.ts';
@@ -728,6 +729,7 @@ test('what can be no upload is refused, and nothing is sent', async () => {
     [{ partSize: 5120 * MiB + 1 }, 'not 5368709121'],
     [{ partSize: partSize + 0.5 }, 'not 5242880.5'],
     [{ partSize: Number.NaN }, 'not NaN'],
+    [{ bucket: 'paws--use1-az4--x-s3' }, 'paws--use1-az4--x-s3 is a directory bucket'],
     [{ concurrency: 0 }, 'concurrency is 1 or more, not 0'],
     [{ concurrency: Number.NaN }, 'concurrency is 1 or more, not NaN'],
   ];
@@ -864,4 +866,20 @@ test('a file is read through a buffer of any size', async () => {
   }
   expect(await read(Buffer.alloc(0), 0, 0)).toBe(0);
   await close();
+});
+
+test('an error within an answer of 200, to which the SDK gives 503, is tried again unless it is final', async () => {
+  const tries = async (name: string, passing?: string[]) => {
+    let count = 0;
+    const send = async () => {
+      count++;
+      throw Object.assign(new Error('no'), { name, $metadata: { httpStatusCode: 503 } });
+    };
+    await expect(tryAgain(send, { tries: 2, passing })).rejects.toThrow('no');
+    return count;
+  };
+  for (const name of ['InvalidPart', 'NoSuchUpload', 'AccessDenied']) expect(await tries(name), name).toBe(1);
+  expect(await tries('BadDigest', [])).toBe(1);
+  expect(await tries('BadDigest')).toBe(2);
+  expect(await tries('InternalError', [])).toBe(2);
 });

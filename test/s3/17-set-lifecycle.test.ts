@@ -306,6 +306,18 @@ test('what is lost is told: what goes from when, by the versioning of the bucket
     'remove the rule "x" (all: expire after 3 days)',
   ]);
   expect(await findLosses(s3, { bucket: plain, rule: { id: 'x', expireAfter: 3 } })).toEqual([]);
+
+  // The last rule takes the bucket's own setting with it.
+  const one: LifecycleRule = { ID: 'y', Status: 'Enabled', Filter: { Prefix: '' }, Expiration: { Days: 3 } };
+  const forgotten = 'forget, with the last rule, that rules move objects under 128 KB too (varies_by_storage_class)';
+  for (const [rules, minimum, losses] of [
+    [[one], 'varies_by_storage_class', [forgotten]],
+    [[one], undefined, []],
+    [[one, { ...one, ID: 'z', Filter: { Prefix: 'z' } }], 'varies_by_storage_class', []],
+  ] as const) {
+    await setRules(plain, [...rules], minimum);
+    expect((await findLosses(s3, { bucket: plain, remove: 'y' })).slice(1)).toEqual(losses);
+  }
   await setRules(plain, [{ ID: 'x', Status: 'Disabled', Filter: { Prefix: '' }, Expiration: { Days: 3 } }]);
   expect(await findLosses(s3, { bucket: plain, remove: 'x' })).toEqual([
     'remove the rule "x" that is off (all: expire after 3 days)',

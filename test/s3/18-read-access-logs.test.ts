@@ -334,6 +334,10 @@ test('an answer that breaks off is read on where it broke, and nothing is counte
   const ranges = proxy.requests.map(({ headers }) => headers.range).filter(Boolean);
   expect(ranges.length).toBeGreaterThanOrEqual(1);
 
+  const busy = withFaults(own.s3(), { operation: 'GetObject', error: 'SlowDown', times: 1 });
+  const late = await readAccessLogs(busy.client, { bucket, prefix: 'broken/', by: 'key' });
+  expect(late).toMatchObject({ files: 1, requests: 3000 });
+
   const archived = withFaults(own.s3(), { operation: 'GetObject', error: 'InvalidObjectState' });
   const without = await readAccessLogs(archived.client, { bucket, prefix: 'broken/', by: 'key' });
   expect(without).toMatchObject({ files: 0, unreadable: 1, requests: 0 });

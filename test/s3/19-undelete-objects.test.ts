@@ -260,6 +260,17 @@ test('each failure is told with its key, the rest comes back, and the command en
   expect(told.stdout).toMatch(/^failures +denied: AccessDenied$/m);
 });
 
+test('a call that S3 is too busy for is sent again, after the tries of the SDK, too', async () => {
+  const marker = { Key: 'gone', VersionId: 'm', LastModified: new Date(2000), IsLatest: true };
+  const old = { Key: 'gone', VersionId: '1', LastModified: new Date(0), Size: 1 };
+  const list = { operation: 'ListObjectVersions', output: { DeleteMarkers: [marker], Versions: [old] } };
+  const busy = { operation: 'DeleteObjects', error: 'SlowDown', times: 2 };
+  const done = { operation: 'DeleteObjects', output: {} };
+  const { client: one, sent } = withFaults(s3(), on, list, busy, done);
+  expect(await undeleteObjects(one, { bucket: own })).toMatchObject({ undeleted: 1, failed: 0 });
+  expect(sent.filter((operation) => operation === 'DeleteObjects')).toHaveLength(3);
+});
+
 test('a copy that fails is told, a thousand failures end the work', async () => {
   const page = (keys: string[]) => ({
     operation: 'ListObjectVersions',
@@ -278,9 +289,17 @@ test('a copy that fails is told, a thousand failures end the work', async () => 
     ...{ copied: 0, failed: 1 },
     failures: [{ key: 'archived', code: 'ObjectNotInActiveTierError', message: 'ObjectNotInActiveTierError' }],
   });
-  const many = withFaults(s3(), on, head, archived, page(numbered(1200)));
+  // These the next run would meet again, and come no further.
+  const cold = await undeleteObjects(withFaults(s3(), on, head, archived, page(numbered(1200))).client, {
+    ...{ bucket: own, asOf },
+  });
+  expect(cold).toMatchObject({ copied: 0, failed: 1200 });
+  expect(cold.failures).toHaveLength(1000);
+
+  const denied = { operation: 'CopyObject', error: 'AccessDenied' };
+  const many = withFaults(s3(), on, head, denied, page(numbered(1200)));
   await expect(undeleteObjects(many.client, { bucket: own, asOf })).rejects.toThrow(
-    /^too many failures, the last one ObjectNotInActiveTierError: \S+ \(0 undeleted, 0 copied, 100\d failed; run it again/,
+    /^too many failures, the last one AccessDenied: \S+ \(0 undeleted, 0 copied, 100\d failed; run it again/,
   );
   expect(many.sent.filter((operation) => operation === 'CopyObject').length).toBeLessThan(1020);
 });

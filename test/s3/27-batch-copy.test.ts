@@ -146,7 +146,9 @@ test('a job is watched to its end, and the report tells what failed', async () =
   const odd = line('logs/a%2Bb+c/%F0%9F%98%80', 'InvalidRequest', 'over 5 GB, use parts');
   // In the order of AWS's own list of the columns.
   const listed = '"paws-source","100% cotton","","failed","AccessDenied","403","Access Denied"\n';
-  await putReport(odd + listed + many.join(''));
+  // A report on all tasks tells of these, too.
+  const fine = line('fine', '', 'Successful').replace(',failed,400,', ',succeeded,200,');
+  await putReport(fine + odd + listed + many.join(''));
   const { s3control } = answering(job('New', 0, 0, 0), job('Active', 20, 3, 1), job('Complete', 20, 7, 13));
   const told: string[] = [];
   const onProgress = (text: string) => told.push(text);

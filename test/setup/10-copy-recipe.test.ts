@@ -131,7 +131,7 @@ test('a recipe is named by its number, its name or its file', async () => {
   const folder = join(newFolder(), 'new');
   expect(await copy('2.16', folder)).toEqual({
     folder,
-    files: ['create-key-pair.ts', 'undo.ts', 'example.ts', 'package.json', 'tsconfig.json'],
+    files: ['create-key-pair.ts', 'undo.ts', 'import-key-pair.ts', 'example.ts', 'package.json', 'tsconfig.json'],
     packages: ['@aws-sdk/client-ec2', 'ssh2', '@types/node', '@types/ssh2', 'tsx', 'typescript'],
   });
   const own = JSON.parse(read(root, 'package.json'));

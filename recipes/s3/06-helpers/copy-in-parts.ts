@@ -12,6 +12,7 @@ import {
 } from '@aws-sdk/client-s3';
 import pMap from 'p-map';
 import { undo } from '../../../shared/undo.ts';
+import { tryAgain } from '../13-helpers/try-again.ts';
 import { type ReadObject, readObject } from './properties.ts';
 
 const MiB = 2 ** 20;
@@ -76,7 +77,9 @@ export async function copyInParts(
       const source = { CopySource, CopySourceIfMatch, CopySourceRange: `bytes=${first}-${last}` };
       const command = new UploadPartCopyCommand({ ...upload, ...source, PartNumber });
       try {
-        const { CopyPartResult } = await s3.send(command, { abortSignal });
+        // All parts would be lost with one that S3 is too busy for.
+        const send = () => s3.send(command, { abortSignal });
+        const { CopyPartResult } = await tryAgain(send, { signal: abortSignal, passing: [] });
         done += last - first + 1;
         onProgress?.({ bytes: done, total: size });
         return { ...CopyPartResult, PartNumber };
@@ -93,9 +96,14 @@ export async function copyInParts(
     // S3 itself compares the size and the checksum. From here on it is too late to stop.
     const expected = { ChecksumType: whole.ChecksumType, ...(crc && { [`Checksum${crc.algorithm}`]: crc.value }) };
     const complete = { ...upload, ...expected, IfMatch, MpuObjectSize: size, MultipartUpload: { Parts } };
-    const { ETag } = await s3.send(new CompleteMultipartUploadCommand(complete)).catch(async (error) => {
-      // When an answer is lost the SDK asks again, and there is no upload any more: the copy may be there.
-      const isGone = error.name === 'NoSuchUpload' && error.$metadata.attempts !== 1;
+    let tries = 0;
+    const finish = () => {
+      tries++;
+      return s3.send(new CompleteMultipartUploadCommand(complete));
+    };
+    const { ETag } = await tryAgain(finish, { passing: [] }).catch(async (error) => {
+      // When an answer is lost it is asked again, and there is no upload any more: the copy may be there.
+      const isGone = error.name === 'NoSuchUpload' && (tries > 1 || error.$metadata.attempts !== 1);
       isMaybeDone = isGone || !(error.$metadata?.httpStatusCode < 500);
       if (!isGone) throw error;
       const { etag } = await readObject(s3, { bucket: `${upload.Bucket}`, key: `${upload.Key}` });

@@ -30,7 +30,9 @@ export async function tryAgain<Answer>(
       const { name, $metadata } = error as Error & { $metadata?: { httpStatusCode?: number } };
       // Without a status there was no answer.
       const status = $metadata?.httpStatusCode ?? 500;
-      const passes = status >= 500 || passing.includes(name);
+      // The SDK takes an error within an answer of 200 for a 503, whatever it says.
+      const isFinal = /^(AccessDenied|BadDigest|EntityTooSmall|Invalid.*|NoSuch.*|PreconditionFailed)$/.test(name);
+      const passes = passing.includes(name) || (status >= 500 && !isFinal);
       if (!passes || count === tries || signal?.aborted) throw error;
       // Of random length, so that those that failed together don't come back together.
       await sleep(pause * Math.random(), undefined, { signal });
