@@ -38,7 +38,9 @@ export interface S3Proxy {
   behind: { now: number };
 }
 
-const errors: Record<number, string> = { 500: 'InternalError', 503: 'SlowDown', 403: 'AccessDenied' };
+const errors: Record<number, string> = {
+  ...{ 500: 'InternalError', 503: 'SlowDown', 403: 'AccessDenied', 412: 'PreconditionFailed' },
+};
 
 /**
  * Starts it for one test.

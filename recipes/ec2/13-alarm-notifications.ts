@@ -196,7 +196,7 @@ export async function alarmNotifications(
     const { SubscriptionArn = '' } = await sns.send(new SubscribeCommand(subscribe));
     const look = () => sns.send(new GetSubscriptionAttributesCommand({ SubscriptionArn }));
     // A new one may be unknown for a moment.
-    const { Attributes } = await tryAgain(look, { passing: ['NotFound', 'NotFoundException'] });
+    const { Attributes } = await tryAgain(look, { tries: 4, passing: ['NotFound', 'NotFoundException'] });
     return {
       alarmArn,
       condition: settings.AlarmDescription,

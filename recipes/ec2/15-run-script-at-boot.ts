@@ -160,8 +160,9 @@ export async function runScriptAtBoot(
     const instanceId = await launch(ec2, input, { seconds: profileSeconds, signal, onProgress });
     made.push({ id: instanceId, remove: () => terminateInstance(ec2, { instanceId, isNew: true, onProgress }) });
     const state = await waitUntilUp(ec2, { instanceId, instanceType, signal, onProgress });
-    // A machine that is off says no more.
-    const said = await listen(ec2, { instanceId, seconds: state === 'running' ? seconds : 0, signal, onProgress });
+    // What a machine said before it went off, EC2 has shortly after.
+    const patience = state === 'running' ? seconds : Math.min(seconds, 60);
+    const said = await listen(ec2, { instanceId, seconds: patience, signal, onProgress });
     return { instanceId, imageId, state, userDataSize: userData.length, ...said };
   } catch (error) {
     throw await undo(made, error, { onProgress });

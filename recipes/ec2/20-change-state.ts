@@ -206,8 +206,8 @@ export async function waitUntilStarted(
   const onAnswer = (answer: DescribeInstancesCommandOutput) => {
     const { State, StateReason, StateTransitionReason } = answer.Reservations?.[0]?.Instances?.[0] ?? {};
     wasPending ||= State?.Name === 'pending';
-    // Somebody's stop is none: a late answer can still be of the one before this start.
-    const isStop = /^Client\.UserInitiated/.test(`${StateReason?.Code}`);
+    // A stop that was meant is none: a late answer can still be of the one before this start.
+    const isStop = /^(Client\.(User|Instance)Initiated|Server\.(ScheduledStop|Spot))/.test(`${StateReason?.Code}`);
     if (isStop && !wasPending) hide(answer);
     if (!wasPending || !/^stop/.test(`${State?.Name}`) || isStop) return;
     failure.abort(new Error(`${instanceId} is stopped again: ${StateReason?.Message || StateTransitionReason}`));

@@ -199,11 +199,14 @@ export async function copyObject(s3: S3Client, options: CopyOptions): Promise<Co
     const replaced = changes ? { ...headers, MetadataDirective: 'REPLACE' as const } : {};
     const command = new CopyObjectCommand({ ...request, ...replaced });
     const { CopyObjectResult } = await s3.send(command, { abortSignal: signal }).catch((error) => {
-      // Without a status there was no answer.
-      if (error.$metadata?.httpStatusCode) throw error;
+      const { name: kind, code, $metadata } = error;
+      // An answer that was lost, also one to a first try, after which the object is not the same any more.
+      const isLost = $metadata?.attempts > 1 && kind === 'PreconditionFailed';
+      const isSent = $metadata && !/^(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ERR_INVALID_CHAR)$/.test(code);
+      if (!signal?.aborted && !isLost && (!isSent || $metadata.httpStatusCode)) throw error;
       const reason = signal?.aborted ? `${signal.reason?.message ?? signal.reason}` : `${error.message};`;
       const message = `${reason} s3://${to.bucket}/${to.key} may be copied or not.`;
-      const name = signal?.aborted ? 'AbortError' : error.name;
+      const name = signal?.aborted ? 'AbortError' : kind;
       throw Object.assign(new Error(message, { cause: error }), { name });
     });
     made = { etag: CopyObjectResult?.ETag, parts: 1 };

@@ -55,7 +55,8 @@
  * @permission s3:PutObjectLegalHold on arn:aws:s3:::BUCKET/*
  * @permission s3:AbortMultipartUpload on arn:aws:s3:::BUCKET/*
  * @cost a PUT request and one for each annotation, or one for each part of an object over 5 GiB; in STANDARD_IA,
- *   ONEZONE_IA and GLACIER_IR what reading it costs, and the rest of its least days (3.9); in a bucket with versions the storage of one more
+ *   ONEZONE_IA and GLACIER_IR what reading it costs, and the rest of its least days (3.9); in a bucket with versions the
+ *   storage of one more
  * @undo nothing
  * @emulator LocalStack ignores IfMatch in a copy: what is sent is compared. It does not count the 2 KB.
  * @book key.copy → CopyObjectCommand

@@ -73,9 +73,9 @@ import { setMaxListeners } from 'node:events';
 import { DeleteObjectCommand, DeleteObjectsCommand, GetBucketVersioningCommand, S3Client } from '@aws-sdk/client-s3';
 import pLimit from 'p-limit';
 import pMap from 'p-map';
+import { whileRefused } from '../ec2/01-helpers/while-refused.ts';
 import { copyObject } from './06-copy-object.ts';
 import { readObject } from './06-helpers/properties.ts';
-import { tryAgain } from './13-helpers/try-again.ts';
 import { byKey, type Deleted, type Overwritten, plan } from './19-helpers/plan.ts';
 import { listVersions, type ObjectVersion, readableClass } from './29-restore-version.ts';
 
@@ -97,6 +97,7 @@ export interface UndeletedObjects {
   /** How many are there now that were not there at that time; they stay. Always 0 without a time. */
   created: number;
   failed: number;
+  /** The first thousand; of archived objects the first hundred. */
   failures: Failure[];
 }
 
@@ -150,10 +151,11 @@ export async function undeleteObjects(
   let failed = 0;
   const fail = (key: string, code: string, message: string) => {
     result.failed++;
-    if (result.failures.length < mostFailures) result.failures.push({ key, code, message });
+    const isArchived = /^(InvalidObjectState|ObjectNotInActiveTierError)$/.test(code);
+    if (result.failures.length < (isArchived ? 100 : mostFailures)) result.failures.push({ key, code, message });
     // The next run would meet the same archived objects first, and never come to the others.
-    if (/^(InvalidObjectState|ObjectNotInActiveTierError)$/.test(code)) return;
-    if (++failed === mostFailures) throw new Error(`too many failures, the last one ${code}: ${message}`);
+    if (!isArchived && ++failed === mostFailures)
+      throw new Error(`too many failures, the last one ${code}: ${message}`);
   };
 
   const { Status } = await s3.send(new GetBucketVersioningCommand({ Bucket: bucket }), stoppable);
@@ -212,7 +214,8 @@ export async function undeleteObjects(
       const input = { Bucket: bucket, Delete: { Quiet: true, Objects } };
       // Whole calls are slowed down, too, for longer than the SDK's own tries last.
       const send = () => s3.send(new DeleteObjectsCommand(input), stoppable);
-      const { Errors = [] } = await tryAgain(send, { tries: 8, passing: [], signal });
+      const busy = { names: ['InternalError', 'ServiceUnavailable', 'SlowDown'], tries: 8, seconds: 5, signal };
+      const { Errors = [] } = await whileRefused(send, busy);
       for (const { Key = '', VersionId = '', Code = 'Unknown', Message = '' } of Errors) {
         // What may pass gets a call of its own, which the SDK tries again by itself.
         if (/^(InternalError|ServiceUnavailable|SlowDown)$/.test(Code)) alone.push({ key: Key, versionId: VersionId });

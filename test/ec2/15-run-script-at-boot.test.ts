@@ -184,8 +184,7 @@ test.each(['stopping', 'stopped'])('an instance that shut itself down and is %s 
       InstanceStatuses: [{ InstanceState: { Name }, InstanceStatus: { Status: 'not-applicable' } }],
     }),
   });
-  // Nothing more is to be heard of it.
-  const result = await runScriptAtBoot(client, ssm, { ...quick, seconds: 300 });
+  const result = await runScriptAtBoot(client, ssm, quick);
   expect(result.state).toBe(Name);
   expect(asked).not.toContain('TerminateInstances');
   await terminateInstance(ec2(), { instanceId: result.instanceId });

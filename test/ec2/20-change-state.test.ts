@@ -141,6 +141,10 @@ test('answers that are late, of a state before, do not end a wait (states answer
   expect(await change('stop', {}, 'running', 'pending')).toMatchObject({ state: 'stopped' });
   expect(await change('start', user, 'stopped', 'stopping', 'stopping', 'pending')).toMatchObject({ state: 'running' });
 
+  const itself = { Code: 'Client.InstanceInitiatedShutdown', Message: 'Instance initiated' };
+  await ec2().send(new StopInstancesCommand({ InstanceIds: [instanceId] }));
+  expect(await change('start', itself, 'stopped', 'stopping', 'pending')).toMatchObject({ state: 'running' });
+
   // What is no late answer ends it at once.
   const gone = change('stop', {}, 'running', 'terminated');
   await expect(gone).rejects.toThrow('is stopped: that will not come any more');

@@ -1,5 +1,6 @@
 import {
   CompleteMultipartUploadCommand,
+  CopyObjectCommand,
   CreateBucketCommand,
   CreateMultipartUploadCommand,
   DeleteObjectCommand,
@@ -458,7 +459,7 @@ test('an upload that cannot be aborted is named', async () => {
 });
 
 test('the commands that copy wait for S3 longer than for an answer elsewhere', () => {
-  expect(patient.requestHandler.socketTimeout).toBeGreaterThan(300_000);
+  expect(patient.requestHandler.socketTimeout).toBeGreaterThanOrEqual(300_000);
   const copying = listRecipes().filter(({ source }) => /\bcopyObject\(/.test(source));
   expect(copying.length).toBeGreaterThan(5);
   for (const { source, number } of copying) expect(source, number).toContain('connect(S3Client, patient)');
@@ -475,6 +476,29 @@ test('Ctrl-C during the one call says that the copy may be there or not', async 
     name: 'AbortError',
     message: `Interrupted. s3://${plain}/large may be copied or not.`,
   });
+});
+
+test('that an object is not the same any more, after an answer that was lost, may be by the copy itself', async () => {
+  await put(from, 'twice');
+  const proxy = await startProxy(({ operation, before }) =>
+    operation === 'CopyObject' ? (before === 0 ? 'lose' : 412) : null,
+  );
+  const failed = copy('twice', {}, through(proxy.url));
+  await expect(failed).rejects.toMatchObject({ name: 'PreconditionFailed' });
+  await expect(failed).rejects.toThrow(`; s3://${plain}/twice may be copied or not.`);
+
+  // What was never sent is not copied.
+  const refused = withFaults(s3(), { operation: 'CopyObject', error: 'CredentialsProviderError' });
+  await expect(copy('twice', {}, refused.client)).rejects.toThrow(/^CredentialsProviderError$/);
+  const closed = Object.create(s3(), {
+    send: {
+      value: async (command: object) => {
+        if (!(command instanceof CopyObjectCommand)) return client.send(command as HeadObjectCommand);
+        throw Object.assign(new Error('refused'), { code: 'ECONNREFUSED', $metadata: { attempts: 3 } });
+      },
+    },
+  });
+  await expect(copy('twice', {}, closed)).rejects.toThrow(/^refused$/);
 });
 
 test('an answer that does not come says so, too', async () => {

@@ -1,9 +1,9 @@
-/** Waits out a refusal that passes by itself, for 1.9, 2.1 and 2.6. */
+/** Waits out a refusal that passes by itself, for 1.9, 2.1, 2.6, 3.6 and 3.19. */
 import { setTimeout } from 'node:timers/promises';
 
 /**
  * Does something again as long as AWS refuses it by one of these names: what was made a moment ago is not known
- * everywhere in EC2 yet, or something that is on its way off still holds it. Any other error ends it at once.
+ * everywhere yet, something on its way off still holds it, or S3 is too busy. Any other error ends it at once.
  *
  * @param work - Begins anew each time.
  * @param options.names - Of the refusals: `['DependencyViolation']`.

@@ -12,10 +12,12 @@ import {
 } from '@aws-sdk/client-s3';
 import pMap from 'p-map';
 import { undo } from '../../../shared/undo.ts';
-import { tryAgain } from '../13-helpers/try-again.ts';
+import { whileRefused } from '../../ec2/01-helpers/while-refused.ts';
 import { type ReadObject, readObject } from './properties.ts';
 
 const MiB = 2 ** 20;
+/** All parts would be lost with one that S3 is too busy for, longer than the SDK's own tries last. */
+const busy = { names: ['InternalError', 'ServiceUnavailable', 'SlowDown'], tries: 6, seconds: 5 };
 
 /**
  * Copies an object by several calls at once, each for one part.
@@ -77,9 +79,8 @@ export async function copyInParts(
       const source = { CopySource, CopySourceIfMatch, CopySourceRange: `bytes=${first}-${last}` };
       const command = new UploadPartCopyCommand({ ...upload, ...source, PartNumber });
       try {
-        // All parts would be lost with one that S3 is too busy for.
         const send = () => s3.send(command, { abortSignal });
-        const { CopyPartResult } = await tryAgain(send, { signal: abortSignal, passing: [] });
+        const { CopyPartResult } = await whileRefused(send, { ...busy, signal: abortSignal });
         done += last - first + 1;
         onProgress?.({ bytes: done, total: size });
         return { ...CopyPartResult, PartNumber };
@@ -101,7 +102,7 @@ export async function copyInParts(
       tries++;
       return s3.send(new CompleteMultipartUploadCommand(complete));
     };
-    const { ETag } = await tryAgain(finish, { passing: [] }).catch(async (error) => {
+    const { ETag } = await whileRefused(finish, busy).catch(async (error) => {
       // When an answer is lost it is asked again, and there is no upload any more: the copy may be there.
       const isGone = error.name === 'NoSuchUpload' && (tries > 1 || error.$metadata.attempts !== 1);
       isMaybeDone = isGone || !(error.$metadata?.httpStatusCode < 500);

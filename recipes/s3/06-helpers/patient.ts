@@ -3,4 +3,4 @@
  * while it copies up to 5 GiB. The minute of silence that ends other calls would have the SDK begin the copy again, and
  * with it what it costs.
  */
-export const patient = { requestHandler: { connectionTimeout: 5_000, socketTimeout: 900_000 } };
+export const patient = { requestHandler: { connectionTimeout: 5_000, socketTimeout: 300_000 } };
